@@ -1,0 +1,20 @@
+"""Foreshock: find the first layer that went wrong, steps before the loss moves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foreshock.watch import Watch, watch
+
+__all__ = ["Watch", "__version__", "watch"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Load the client only when it is used, so that `import foreshock` costs a trainer nothing."""
+    if name in ("Watch", "watch"):
+        import importlib
+
+        return getattr(importlib.import_module("foreshock.watch"), name)
+    raise AttributeError(f"module 'foreshock' has no attribute {name!r}")

@@ -1,0 +1,58 @@
+"""Wire format 1, spoken by the client and the service: values, bytes and their bounds."""
+
+from foreshock.wire.batch import (
+    MAX_FRAMES,
+    MAX_HEADER_BYTES,
+    RUN_ID,
+    ClientCounters,
+    Event,
+    FrameBatch,
+    Origin,
+    Table,
+    batch_from_parts,
+    decode_batch,
+    encode_batch,
+    split_message,
+)
+from foreshock.wire.names import (
+    CONTENT_TYPE,
+    DERIVED_STATISTICS,
+    EVENT_KINDS,
+    FORMAT,
+    HISTOGRAM,
+    KINDS,
+    STATISTICS,
+    STREAMS,
+    FrameFlag,
+    measured_flag,
+)
+from foreshock.wire.schema import MAX_SERIES, Series, SeriesSchema, schema_from_json
+
+__all__ = [
+    "CONTENT_TYPE",
+    "DERIVED_STATISTICS",
+    "EVENT_KINDS",
+    "FORMAT",
+    "HISTOGRAM",
+    "KINDS",
+    "MAX_FRAMES",
+    "MAX_HEADER_BYTES",
+    "MAX_SERIES",
+    "RUN_ID",
+    "STATISTICS",
+    "STREAMS",
+    "ClientCounters",
+    "Event",
+    "FrameBatch",
+    "FrameFlag",
+    "Origin",
+    "Series",
+    "SeriesSchema",
+    "Table",
+    "batch_from_parts",
+    "decode_batch",
+    "encode_batch",
+    "measured_flag",
+    "schema_from_json",
+    "split_message",
+]

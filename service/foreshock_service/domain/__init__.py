@@ -1,0 +1,1 @@
+"""The words of the service as frozen values: frames, findings, incidents, deliveries."""
