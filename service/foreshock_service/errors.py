@@ -1,0 +1,92 @@
+"""The service's error tree; each leaf carries the HTTP status and the stable code it answers with.
+
+ServiceError
+├── BadRequest          400 malformed, and how to mend it
+├── Unauthorized        401 no token, or an unknown one
+├── Forbidden           403 a token without the needed scope, or a foreign Host header
+├── NotFound            404
+├── Conflict            409 (`unknown_schema`, `sequence_reused`, `incident_changed`)
+├── TooLarge            413 body or decompressed body over its limit
+├── Unsupported         415 content type or encoding
+├── Unprocessable       422 well formed, but wrong
+└── Busy                429 / 503: come back later
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Base: `code` is stable for programs, the message tells a person what to do."""
+
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or type(self).default_code
+
+    default_code: ClassVar[str] = "internal"
+
+
+class BadRequest(ServiceError):
+    """The request is malformed."""
+
+    status = 400
+    default_code = "bad_request"
+
+
+class Unauthorized(ServiceError):
+    """No token was given, or an unknown one."""
+
+    status = 401
+    default_code = "unauthorized"
+
+
+class Forbidden(ServiceError):
+    """The token lacks the scope, or the Host header is not ours."""
+
+    status = 403
+    default_code = "forbidden"
+
+
+class NotFound(ServiceError):
+    """There is no such thing."""
+
+    status = 404
+    default_code = "not_found"
+
+
+class Conflict(ServiceError):
+    """The request does not fit the present state; `code` says which conflict it is."""
+
+    status = 409
+    default_code = "conflict"
+
+
+class TooLarge(ServiceError):
+    """The body is over its limit, as sent or decompressed."""
+
+    status = 413
+    default_code = "too_large"
+
+
+class Unsupported(ServiceError):
+    """The content type or encoding is not one of ours."""
+
+    status = 415
+    default_code = "unsupported_media_type"
+
+
+class Unprocessable(ServiceError):
+    """The request is well formed, and its content is wrong."""
+
+    status = 422
+    default_code = "unprocessable"
+
+
+class Busy(ServiceError):
+    """Come back later."""
+
+    status = 429
+    default_code = "busy"
