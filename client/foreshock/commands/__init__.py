@@ -1,8 +1,26 @@
-"""Sub-commands of `foreshock`, found through the entry-point group `foreshock.commands`.
+"""The seam between the command line and those who add a sub-command to it."""
 
-An entry point is named as its sub-command and points to a function
-`command(arguments: Sequence[str]) -> int`: it gets what follows the sub-command's name, parses it
-with its own `argparse` parser (`prog="foreshock <name>"`), and returns the exit status. The first
-line of its docstring is its line in `foreshock --help`. Nothing heavy may be imported by the module
-that holds it, because `foreshock --help` loads them all.
-"""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+GROUP: Final = "foreshock.commands"
+"""Entry-point group: an installed distribution adds `name = "module:command"`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One sub-command of `foreshock`.
+
+    `add_arguments` declares its arguments on a fresh parser; `run` gets what was parsed and
+    returns the exit status. Import what is heavy inside the functions' own modules, not here: the
+    command line imports every entry point only when that command is asked for.
+    """
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
