@@ -51,8 +51,8 @@ class Attention(nn.Module):
         logits_NHCC = logits_NHCC.masked_fill(~causal_CC, float("-inf"))
         self.logit_max = logits_NHCC.detach().amax()
         mixed_NHCK = logits_NHCC.softmax(dim=-1) @ value_NHCK
-        output: torch.Tensor = self.proj(mixed_NHCK.transpose(1, 2).reshape(n, c, d))
-        return output
+        output_NCD: torch.Tensor = self.proj(mixed_NHCK.transpose(1, 2).reshape(n, c, d))
+        return output_NCD
 
 
 class Block(nn.Module):
@@ -70,7 +70,8 @@ class Block(nn.Module):
         """Add what this block has to say to the residual stream `x_NCD`."""
         x_NCD = x_NCD + self.attn(self.attn_norm(x_NCD))
         hidden = functional.gelu(self.mlp_up(self.mlp_norm(x_NCD)))
-        return x_NCD + self.mlp_down(hidden)
+        output_NCD: torch.Tensor = x_NCD + self.mlp_down(hidden)
+        return output_NCD
 
 
 class LanguageModel(nn.Module):

@@ -39,8 +39,8 @@ def library_text(folder: Path | None = None, *, wanted_bytes: int = WANTED_BYTES
             break
     if len(text) * 100 < wanted_bytes:
         raise NoTextError(
-            f"found only {len(text)} bytes of .py files in {root}; run the demo with a Python whose "
-            "library has its sources"
+            f"found only {len(text)} bytes of .py files in {root}; run the demo with a Python "
+            "whose library has its sources"
         )
     return torch.frombuffer(text, dtype=torch.uint8)[:wanted_bytes]
 
