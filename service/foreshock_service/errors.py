@@ -9,7 +9,9 @@ ServiceError
 ├── TooLarge            413 body or decompressed body over its limit
 ├── Unsupported         415 content type or encoding
 ├── Unprocessable       422 well formed, but wrong
-└── Busy                429 / 503: come back later
+├── Busy                429 come back later
+├── Unavailable         503 the database does not answer, or the service is stopping
+└── SchemaMismatch      503 the database was made by another version
 """
 
 from __future__ import annotations
@@ -90,3 +92,17 @@ class Busy(ServiceError):
 
     status = 429
     default_code = "busy"
+
+
+class Unavailable(ServiceError):
+    """The database does not answer, or the service is stopping: come back later."""
+
+    status = 503
+    default_code = "unavailable"
+
+
+class SchemaMismatch(ServiceError):
+    """The database is at another revision than this version of the service needs."""
+
+    status = 503
+    default_code = "schema_mismatch"

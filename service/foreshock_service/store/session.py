@@ -50,8 +50,13 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[ReadSession]:
-        """A read transaction, rolled back at the end."""
+        """A read transaction, rolled back at the end: all its queries see one moment."""
         with self.engine.connect() as connection:
+            if self.dialect == "postgresql":
+                # Rows move from batches to blocks: two queries must see the same side of it.
+                connection = connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
             yield ReadSession(connection)
 
     @contextmanager
@@ -86,4 +91,5 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get("foreshock_write", False)
+    connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
