@@ -1,0 +1,201 @@
+"""Every setting of the client: an argument, a `FORESHOCK_*` variable, or a default that is right.
+
+This is the only place that reads the environment.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from foreshock.errors import SettingError
+from foreshock.wire import MAX_FRAMES, RUN_ID
+
+MIB: Final = 1 << 20
+_PREFIX: Final = "FORESHOCK_"
+_LAUNCHER_NAMES: Final = {"rank": "RANK", "world": "WORLD_SIZE"}
+"""Fields that also have the variable of PyTorch's launchers, read when ours is not set."""
+_YES_NO: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def _default_spool_dir() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "foreshock" / "spool"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """Settings of one watch; each field is also the variable `FORESHOCK_<NAME>`."""
+
+    enabled: bool = True
+    """False makes `watch` return an object that does nothing."""
+    url: str = "http://127.0.0.1:8712"
+    """Address of the service."""
+    token: str | None = None
+    """Bearer token with the scope `ingest`; None where the service asks for none."""
+    project: str = "default"
+    """Groups runs on the service."""
+    run: str | None = None
+    """Name of the run for people; the id is made of it."""
+    run_id: str | None = None
+    """Id of the run; give the same one again to resume a run. None makes a new one."""
+    attempt: int | None = None
+    """Start time in milliseconds; a later start of the same run must have a larger one."""
+    rank: int = 0
+    """Rank of this process (also `RANK`)."""
+    world: int = 1
+    """Number of processes (also `WORLD_SIZE`)."""
+    first_step: int = 0
+    """Number of the first step; set it when training resumes from a checkpoint."""
+
+    gradient_every: int = 1
+    """Measure gradients every so many steps; 0: never."""
+    weight_every: int = 1
+    """Measure weights every so many steps; 0: never."""
+    update_every: int = 1
+    """Measure updates every so many steps; 0: never, and then no copy of the weights is kept."""
+    activation_every: int = 4
+    """Measure activations every so many steps; 0: never."""
+    activation_grad_every: int = 4
+    """Measure gradients of activations every so many steps; 0: never."""
+    histogram_every: int = 32
+    """Send exponent histograms with every so-manieth frame; 0: never."""
+    max_series: int = 8192
+    """Series beyond this number are not measured; one `client_error` event says so."""
+
+    batch_frames: int = 16
+    """Frames of one POST at most."""
+    batch_seconds: float = 1.0
+    """A frame waits at most this long for others to join its batch."""
+    queue_frames: int = 256
+    """Frames in memory that wait for the spool; beyond it the oldest are dropped and counted."""
+    spool_dir: Path | None = None
+    """Folder of batches that are not acknowledged yet; None: `~/.cache/foreshock/spool`."""
+    spool_max_bytes: int = 512 * MIB
+    """Bound of one process's spool; beyond it the oldest batches are dropped and counted."""
+    spool_fsync: bool = False
+    """Flush each batch to the disk. Without it a batch survives the death of the process, but the
+    last seconds may not survive a power cut."""
+
+    compress: bool = True
+    """Send with zstd where the package `zstandard` is installed (`pip install foreshock[zstd]`)."""
+    request_timeout_seconds: float = 10.0
+    """How long the service may take to answer; nobody but the sender's thread waits for it."""
+    retry_first_seconds: float = 0.5
+    """Pause after a first failure; it doubles up to `retry_max_seconds`, with jitter."""
+    retry_max_seconds: float = 30.0
+    """Longest pause between two tries."""
+    close_timeout_seconds: float = 5.0
+    """How long `close` waits for the service; what is left stays in the spool for the next run."""
+
+    def __post_init__(self) -> None:
+        """Raises: SettingError: a value cannot be used."""
+        _check_types(self)
+        _check_ranges(self)
+        if not self.url.startswith(("http://", "https://")) or " " in self.url:
+            raise SettingError(
+                f"url {self.url!r}: give the service's address as http://host:port or https://host"
+            )
+        if self.run_id is not None and not RUN_ID.fullmatch(self.run_id):
+            raise SettingError(
+                f"run_id {self.run_id!r}: use letters, digits, '.', '_' or '-', at most 128, "
+                "beginning with a letter or digit"
+            )
+        if self.rank >= self.world:
+            raise SettingError(f"rank {self.rank}: must be below world, which is {self.world}")
+
+    def spool_folder(self) -> Path:
+        """The spool folder in force."""
+        return self.spool_dir if self.spool_dir is not None else _default_spool_dir()
+
+
+def load_settings(
+    arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None
+) -> ClientSettings:
+    """Settings from arguments, then `FORESHOCK_*` variables, then defaults.
+
+    An argument that is None counts as not given. `environ` is the process's environment unless
+    given.
+
+    Raises:
+        SettingError: a name is unknown, or a value cannot be used.
+    """
+    environ = os.environ if environ is None else environ
+    hints = typing.get_type_hints(ClientSettings)
+    unknown = sorted(set(arguments) - set(hints))
+    if unknown:
+        raise SettingError(
+            f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(hints))}"
+        )
+    values: dict[str, Any] = {}
+    for field in fields(ClientSettings):
+        name = field.name
+        given = arguments.get(name)
+        if given is not None:
+            values[name] = _from_argument(hints[name], given)
+            continue
+        for variable in (_PREFIX + name.upper(), _LAUNCHER_NAMES.get(name)):
+            text = environ.get(variable) if variable else None
+            if variable and text:
+                values[name] = _from_text(variable, hints[name], text)
+                break
+    return ClientSettings(**values)
+
+
+def _wanted(hint: Any) -> type:
+    """The type behind `X | None`."""
+    if isinstance(hint, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    wanted: type = hint
+    return wanted
+
+
+def _from_argument(hint: Any, value: Any) -> Any:
+    wanted = _wanted(hint)
+    if wanted is Path and isinstance(value, str):
+        return Path(value)
+    if wanted is float and type(value) is int:
+        return float(value)
+    return value
+
+
+def _from_text(variable: str, hint: Any, text: str) -> Any:
+    wanted = _wanted(hint)
+    try:
+        if wanted is bool:
+            return _YES_NO[text.strip().lower()]
+        return wanted(text)
+    except (KeyError, ValueError) as error:
+        what = "yes or no" if wanted is bool else f"of type {wanted.__name__}"
+        raise SettingError(f"{variable}={text!r}: the value must be {what}") from error
+
+
+def _check_types(settings: ClientSettings) -> None:
+    for name, hint in typing.get_type_hints(ClientSettings).items():
+        value, wanted = getattr(settings, name), _wanted(hint)
+        if value is None and wanted is not hint:
+            continue
+        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+            raise SettingError(
+                f"{name} must be of type {wanted.__name__}, not {type(value).__name__}"
+            )
+
+
+def _check_ranges(settings: ClientSettings) -> None:
+    positive = ("world", "max_series", "batch_frames", "queue_frames", "spool_max_bytes")
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if not math.isfinite(value) or value < 0:
+            raise SettingError(f"{field.name}={value}: the value must be a number from 0 up")
+        if value == 0 and (field.name in positive or isinstance(value, float)):
+            raise SettingError(f"{field.name}=0: the value must be above 0")
+    if settings.batch_frames > MAX_FRAMES:
+        raise SettingError(f"batch_frames={settings.batch_frames}: at most {MAX_FRAMES}")
