@@ -1,0 +1,52 @@
+# `make demo` and `make test` work from a bare checkout with Python 3.11 or later.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+PACKAGES := client/foreshock gpu/foreshock_gpu service/foreshock_service
+DEMO_ARGUMENTS ?=
+PYTEST_ARGUMENTS ?=
+# One thread a process: the tests measure counts, never speed, and share the machine with services.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench tools clean
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+$(STAMP): requirements-dev.txt constraints.txt client/pyproject.toml gpu/pyproject.toml \
+		service/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+demo: $(STAMP) ## train a healthy and a sick model and see the incident come before the loss
+	$(BIN)/foreshock demo $(DEMO_ARGUMENTS)
+
+test: check tools ## everything that can be checked on this machine
+	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+check: $(STAMP) ## format, lint, types, import layers
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy $(PACKAGES) tests $(wildcard benchmarks)
+	$(BIN)/lint-imports
+	@if test -f deno.json; then PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check-javascript.sh; fi
+
+format: $(STAMP) ## rewrite the sources as `make check` wants them
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(STAMP) ## the wall-clock figures that no test asserts
+	$(BIN)/python -m benchmarks
+
+tools: ## Chromium, Prometheus and PostgreSQL for the tests
+	@scripts/system-packages.sh
+
+clean: ## remove what was built; the database of a service stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build
+	rm -rf client/dist gpu/dist service/dist
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
