@@ -1,0 +1,217 @@
+"""Baselines: each series' own normal, on a log scale, learned online.
+
+Per series and statistic (rms, abs_max) of the base-2 logarithm x:
+
+    centre   average over about 48 measured rows, of values winsorised at 4 scales
+    scale    spread around the centre, as a standard deviation
+    slow     the same average over about 256 rows: what a slow growth is measured against
+    fast     the same over 8 rows: where the series is now, without the noise of one row
+    noise    spread of the difference of neighbouring rows: a trend does not widen it
+
+All are running averages whose weight is 1/n while a series is young. Winsorising bounds what one
+row can do (an outlier moves the centre by 4 scales / 48), and only finite, non-zero values of
+measured rows are learned, so that neither NaN nor an absent tensor can poison a baseline. State is
+a few arrays, so a row costs microseconds per thousand series, and a restart loses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from foreshock_service.detectors.layout import Layout, layout_of
+from foreshock_service.detectors.row import Bools, Floats, Row, row_of
+from foreshock_service.domain.frames import Frame
+
+CHANNELS: Final = ("rms", "abs_max")
+RMS, ABS_MAX = 0, 1
+
+FAST_ROWS: Final = 8
+CENTRE_ROWS: Final = 48
+SLOW_ROWS: Final = 256
+YOUNG_ROWS: Final = 8
+"""Below this many rows nothing is winsorised: the first scale is not known yet."""
+START_ROWS: Final = 20
+"""Rows that make up the level a series started from."""
+SCALE_FLOOR: Final = 0.02
+"""In octaves (1.4 %): below it the scale is rounding, and dividing by it would be a false alarm."""
+WINSOR_SCALES: Final = 4.0
+
+_FIELDS: Final = ("count", "centre", "scale", "slow", "fast", "noise", "last", "start", "peak")
+_PLAIN_FIELDS: Final = ("zero_count", "zero_start", "unit_start")
+
+
+class Baselines:
+    """The baselines of one run and rank. `read` a frame, look, then `learn` it.
+
+    Arrays are [series, channel] in the order of the newest schema, NaN where a series has not been
+    seen. `row` and `layout` are those of the frame read last.
+    """
+
+    layout: Layout
+    row: Row
+
+    def __init__(self) -> None:
+        self._keys: tuple[tuple[str, str], ...] = ()
+        self._schema_id: int | None = None
+        self._values: dict[str, Floats] = {name: np.zeros((0, 2)) for name in _FIELDS}
+        self._plain: dict[str, Floats] = {name: np.zeros(0) for name in _PLAIN_FIELDS}
+        self._frozen: Bools = np.zeros(0, np.bool_)
+        self.num_rows = 0
+
+    def read(self, frame: Frame) -> Row:
+        """Take a frame up without learning from it; series are matched by kind and name."""
+        if self._schema_id != id(frame.schema):
+            self._align(layout_of(frame.schema))
+            self._schema_id = id(frame.schema)
+        self.row = row_of(frame, self.layout)
+        return self.row
+
+    def value(self, name: str, channel: int = RMS) -> Floats:
+        """One learned quantity [series]: `count`, `centre`, `scale`, `slow`, `fast`, `start`..."""
+        return self._values[name][:, channel]
+
+    def logs(self, channel: int = RMS) -> Floats:
+        """log2 of the row's values [series]."""
+        return self.row.log_rms if channel == RMS else self.row.log_abs_max
+
+    def deviation(self, channel: int = RMS) -> Floats:
+        """Octaves above the centre [series]; NaN while a series is unknown or not measured."""
+        return self.logs(channel) - self.value("centre", channel)
+
+    def growth(self, channel: int = RMS) -> Floats:
+        """Octaves above the slow centre [series]."""
+        return self.logs(channel) - self.value("slow", channel)
+
+    def slope(self, channel: int = RMS) -> Floats:
+        """Octaves a measured row, from the lag between the averages: n rows lag a ramp by n."""
+        rows = CENTRE_ROWS - FAST_ROWS
+        return (self.value("fast", channel) - self.value("centre", channel)) / rows
+
+    def significance(self, channel: int = RMS) -> Floats:
+        """Deviation in scales [series], with a floor under the scale."""
+        return self.deviation(channel) / np.maximum(self.value("scale", channel), SCALE_FLOOR)
+
+    @property
+    def zero_start(self) -> Floats:
+        """Mean share of zeros over a series' first rows [series]."""
+        return self._plain["zero_start"]
+
+    @property
+    def unit_start(self) -> Floats:
+        """Mean share of inactive units over a series' first rows [series]."""
+        return self._plain["unit_start"]
+
+    @property
+    def zero_count(self) -> Floats:
+        """Measured rows behind `zero_start` and `unit_start`, at most START_ROWS [series]."""
+        return self._plain["zero_count"]
+
+    def freeze(self, mask: Bools) -> None:
+        """Series that learn nothing until told otherwise, or an open incident becomes normal."""
+        self._frozen = mask.copy()
+
+    def learn(self, hold: Bools | None = None) -> None:
+        """Absorb the row read last, except for frozen series and those in `hold` [series]."""
+        skip = self._frozen if self._frozen.shape == self.row.measured.shape else None
+        keep = np.ones(self.layout.num_series, np.bool_)
+        for mask in (skip, hold):
+            if mask is not None:
+                keep &= ~mask
+        for channel in (RMS, ABS_MAX):
+            self._learn_channel(channel, keep & ~self.row.bad)
+        self._learn_zeros(keep)
+        self.num_rows += 1
+
+    def snapshot(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """float32 [series, 2]: centre and scale of log2 rms, for the deviation colours."""
+        centre, scale = self.value("centre"), self.value("scale")
+        unknown = self.value("count") < YOUNG_ROWS
+        pair = np.stack([centre, np.maximum(scale, SCALE_FLOOR)], axis=1)
+        pair[unknown] = np.nan
+        return pair.astype(np.float32)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `restore` needs."""
+        return {
+            "keys": [list(key) for key in self._keys],
+            "num_rows": self.num_rows,
+            "frozen": self._frozen,
+            "values": dict(self._values),
+            "plain": dict(self._plain),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state; the next frame's schema may differ from the one it was saved under."""
+        self._keys = tuple((kind, name) for kind, name in state["keys"])
+        self.num_rows = int(state["num_rows"])
+        self._frozen = state["frozen"].astype(np.bool_)
+        self._values = {name: state["values"][name].copy() for name in _FIELDS}
+        self._plain = {name: state["plain"][name].copy() for name in _PLAIN_FIELDS}
+        self._schema_id = None
+
+    def _align(self, layout: Layout) -> None:
+        self.layout = layout
+        if layout.keys == self._keys:
+            return
+        old = {key: i for i, key in enumerate(self._keys)}
+        source = np.array([old.get(key, -1) for key in layout.keys], np.int64)
+        known = source >= 0
+        for values in (self._values, self._plain):
+            for name, array in values.items():
+                empty = 0.0 if name in ("count", "zero_count") else np.nan
+                moved = np.full((layout.num_series, *array.shape[1:]), empty)
+                moved[known] = array[source[known]]
+                values[name] = moved
+        frozen = np.zeros(layout.num_series, np.bool_)
+        if self._frozen.size == len(self._keys):
+            frozen[known] = self._frozen[source[known]]
+        self._frozen = frozen
+        self._keys = layout.keys
+
+    def _learn_channel(self, channel: int, keep: Bools) -> None:
+        logs = self.logs(channel)
+        which = np.flatnonzero(keep & np.isfinite(logs))
+        if not which.size:
+            return
+        x = logs[which]
+        v = {name: array[which, channel] for name, array in self._values.items()}
+        count = v["count"]
+        first = count == 0
+        for name in ("centre", "slow", "fast", "last"):
+            v[name] = np.where(first, x, v[name])
+        for name in ("scale", "noise"):
+            v[name] = np.where(first, 0.0, v[name])
+        limit = np.where(
+            count < YOUNG_ROWS, np.inf, WINSOR_SCALES * np.maximum(v["scale"], SCALE_FLOOR)
+        )
+        residual = np.clip(x - v["centre"], -limit, limit)
+        weight = np.maximum(1.0 / (count + 1), 1.0 / CENTRE_ROWS)
+        # Mean absolute deviation to standard deviation of a normal: sqrt(pi / 2).
+        v["scale"] += weight * (1.2533 * np.abs(residual) - v["scale"])
+        # The same of a difference of two: another sqrt(2) less.
+        step = np.clip(np.abs(x - v["last"]), 0.0, limit)
+        v["noise"] += weight * (0.8862 * step - v["noise"])
+        v["centre"] += weight * residual
+        bounded = v["centre"] + residual
+        v["slow"] += np.maximum(1.0 / (count + 1), 1.0 / SLOW_ROWS) * (bounded - v["slow"])
+        v["fast"] += np.maximum(1.0 / (count + 1), 1.0 / FAST_ROWS) * (x - v["fast"])
+        v["peak"] = np.fmax(v["peak"], np.where(count < YOUNG_ROWS, x, bounded))
+        v["last"] = x
+        v["count"] = count + 1
+        v["start"] = np.where(count < START_ROWS, v["centre"], v["start"])
+        for name, array in self._values.items():
+            array[which, channel] = v[name]
+
+    def _learn_zeros(self, keep: Bools) -> None:
+        zeros, units = self.row.zero_frac, self.row.inactive_unit_frac
+        which = np.flatnonzero(keep & np.isfinite(zeros) & (self.zero_count < START_ROWS))
+        if not which.size:
+            return
+        count = self._plain["zero_count"][which]
+        for name, values in (("zero_start", zeros), ("unit_start", units)):
+            old = self._plain[name][which]
+            old = np.where(count == 0, values[which], old)
+            self._plain[name][which] = old + (values[which] - old) / (count + 1)
+        self._plain["zero_count"][which] = count + 1

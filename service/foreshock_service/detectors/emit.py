@@ -1,0 +1,86 @@
+"""From a mask over the series to findings, the foremost few, so that a row costs O(findings)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from foreshock_service.detectors.row import Bools, Floats
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+MAX_FINDINGS: Final = 8
+"""Of one rule on one row. When a thousand series leave at once, the first eight tell the story."""
+
+
+def series_findings(
+    frame: Frame,
+    mask: Bools,
+    *,
+    order: npt.NDArray[np.int64] | Floats,
+    detector: str,
+    kind: str,
+    severity: Severity,
+    statistic: str,
+    value: Floats,
+    baseline: Floats | None = None,
+    score: Floats | None = None,
+    since: npt.NDArray[np.int64] | None = None,
+) -> list[Finding]:
+    """Findings of the masked series, smallest `order` first; all arrays are [series].
+
+    `since` is the step at which each series' departure began; without it, this step.
+    """
+    which = np.flatnonzero(mask)
+    if not which.size:
+        return []
+    which = which[np.argsort(order[which], kind="stable")][:MAX_FINDINGS]
+    return [
+        Finding(
+            detector=detector,
+            kind=kind,
+            severity=severity,
+            series=int(i),
+            ord=frame.ord,
+            step=frame.step,
+            onset_step=frame.step if since is None else int(since[i]),
+            statistic=statistic,
+            value=float(value[i]),
+            baseline=None if baseline is None else float(baseline[i]),
+            score=0.0 if score is None else float(score[i]),
+            evidence={"num_series": int(mask.sum())},
+        )
+        for i in which
+    ]
+
+
+def run_finding(
+    frame: Frame,
+    *,
+    detector: str,
+    kind: str,
+    severity: Severity,
+    statistic: str,
+    value: float,
+    baseline: float | None = None,
+    score: float = 0.0,
+    onset_step: int | None = None,
+    evidence: dict[str, float | int | str] | None = None,
+) -> Finding:
+    """A finding that is about the run as a whole."""
+    return Finding(
+        detector=detector,
+        kind=kind,
+        severity=severity,
+        series=None,
+        ord=frame.ord,
+        step=frame.step,
+        onset_step=frame.step if onset_step is None else onset_step,
+        statistic=statistic,
+        value=value,
+        baseline=baseline,
+        score=score,
+        evidence=evidence or {},
+    )

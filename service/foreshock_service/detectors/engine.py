@@ -1,0 +1,118 @@
+"""The engine: one run's detectors and baselines, fed row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from foreshock_service.detectors.baseline import SCALE_FLOOR, YOUNG_ROWS, Baselines
+from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, UPDATE, WEIGHT
+from foreshock_service.detectors.registry import DETECTORS
+from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.streak import Streaks
+from foreshock_service.domain.findings import Finding
+from foreshock_service.domain.frames import Frame
+from foreshock_service.domain.incidents import Departure
+
+DEPARTED_OCTAVES: Final = 1.0
+DEPARTED_NOISES: Final = 6.0
+MAX_DEPARTURES: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """What a user may change: detectors to leave out, by their name in the registry."""
+
+    disabled: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.disabled - DETECTORS.keys())
+        if unknown:
+            raise ValueError(
+                f"no detector is called {', '.join(unknown)}; there are {', '.join(DETECTORS)}"
+            )
+
+
+class Engine:
+    """Rows in, findings out. The same rows give the same findings, across any restart."""
+
+    def __init__(self, config: EngineConfig | None = None) -> None:
+        config = config or EngineConfig()
+        self.baselines = Baselines()
+        self._detectors = [
+            make() for name, make in DETECTORS.items() if name not in config.disabled
+        ]
+        self._departed = Streaks()
+
+    def push(self, frame: Frame) -> list[Finding]:
+        """Findings of the next frame, which its baselines learn afterwards."""
+        baselines = self.baselines
+        baselines.read(frame)
+        findings = [f for d in self._detectors for f in d.observe(frame, baselines)]
+        self._departed.update(
+            baselines.layout,
+            holds=self._outside(),
+            measured=baselines.row.measured,
+            step=frame.step,
+        )
+        hold = np.zeros(baselines.layout.num_series, np.bool_)
+        hold[[f.series for f in findings if f.series is not None]] = True
+        baselines.learn(hold)
+        return findings
+
+    def freeze(self, *, run: bool, series: set[str] | frozenset[str] = frozenset()) -> None:
+        """Stop learning for the whole run, or for the series named `kind:name`, or for none."""
+        layout = self.baselines.layout
+        if run:
+            mask = np.ones(layout.num_series, np.bool_)
+        elif series:
+            mask = np.array([f"{kind}:{name}" in series for kind, name in layout.keys], np.bool_)
+        else:
+            mask = np.zeros(layout.num_series, np.bool_)
+        self.baselines.freeze(mask)
+
+    def departures(self) -> tuple[Departure, ...]:
+        """Series outside their baseline on the newest row, first to leave first, then by flow."""
+        layout, row = self.baselines.layout, self.baselines.row
+        which = np.flatnonzero(self._departed.rows > 0)
+        order = np.lexsort((layout.flow[which], self._departed.since[which]))
+        growth = self.baselines.growth()
+        return tuple(
+            Departure(
+                series=f"{layout.keys[i][0]}:{layout.keys[i][1]}",
+                step=int(self._departed.since[i]),
+                statistic="rms",
+                ratio=float("inf") if row.bad[i] else float(np.exp2(growth[i])),
+            )
+            for i in which[order][:MAX_DEPARTURES]
+            if row.bad[i] or np.isfinite(growth[i])
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `restore` needs: JSON values and arrays."""
+        return {
+            "baselines": self.baselines.state(),
+            "departed": self._departed.state(),
+            "detectors": {d.name: dict(d.state()) for d in self._detectors},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state; a detector that the state does not know starts fresh."""
+        self.baselines.restore(state["baselines"])
+        self._departed.restore(state["departed"])
+        for detector in self._detectors:
+            if detector.name in state["detectors"]:
+                detector.restore(state["detectors"][detector.name])
+
+    def _outside(self) -> Bools:
+        """Left its baseline: an octave above the slow centre and beyond its own noise."""
+        baselines = self.baselines
+        growth = baselines.growth()
+        noise = np.maximum(baselines.value("noise"), SCALE_FLOOR)
+        with np.errstate(invalid="ignore"):
+            outside = (growth > DEPARTED_OCTAVES) & (growth > DEPARTED_NOISES * noise)
+        known = baselines.value("count") >= YOUNG_ROWS
+        watched = baselines.layout.of_kind(ACTIVATION, GRADIENT, UPDATE, WEIGHT)
+        return np.asarray(watched & ((outside & known) | baselines.row.bad))

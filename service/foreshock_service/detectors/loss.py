@@ -1,0 +1,187 @@
+"""Loss spikes and divergence: damage measured against what the run had achieved.
+
+B is the median of the last 20 losses, sigma the robust spread around a line through the last 48,
+progress the fall from the run's first losses to its best level. A row is damaged if the loss is
+above B by more than max(6 sigma, 15 % of |B|), by 30 % of the progress, and by more than the run's
+own tail (1.5 times the largest excursion that passed by itself).
+
+- `loss_spike` (warning): 3 of the last 5 rows are damaged.
+- `divergence` (critical): damage has lasted 24 rows, or the level of the last 16 rows has risen
+  above the best level by 50 % of the progress, 8 sigma and 15 %, and still stands 16 rows later.
+
+Values that are not finite are left to `non_finite`; a loss that was not logged is absent, not NaN.
+Nothing is said in the first 32 logged rows. Every threshold is a ratio of differences of losses or
+of losses, so scaling the loss changes nothing.
+
+Source: 3-MAD and 3-sigma rules (trainscope, OLMo) raise dozens of false spikes on noisy healthy
+losses; progress and the run's own tail are what keeps near-zero, GAN and policy-gradient losses
+quiet. The 6 sigma and 15 % are those of the definition of visible damage in `incidents`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.emit import run_finding
+from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.window import Window, centre_and_sigma
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+NAME: Final = "loss"
+
+WINDOW_ROWS: Final = 48
+FIRST_ROWS: Final = 32
+START_ROWS: Final = 10
+SIGMAS: Final = 6.0
+SHARE_OF_LEVEL: Final = 0.15
+SHARE_OF_PROGRESS: Final = 0.3
+TAIL_FACTOR: Final = 1.5
+TAIL_DECAY: Final = 0.995
+LASTING_ROWS: Final = 24
+LEVEL_ROWS: Final = 16
+DRIFT_ROWS: Final = 16
+DRIFT_SHARE: Final = 0.5
+
+
+class Loss:
+    """Watches the scalar `loss`."""
+
+    name = NAME
+
+    def __init__(self) -> None:
+        self._calm = Window(WINDOW_ROWS)
+        self._recent = Window(LEVEL_ROWS)
+        self._damaged: list[int] = []  # steps of the damaged ones among the last 5 rows, else -1
+        self._num_rows = 0
+        self._start = math.nan
+        self._best = math.inf
+        self._tail = 0.0
+        self._peak = 0.0
+        self._damaged_rows = 0
+        self._calm_rows = 0
+        self._drift_rows = 0
+        self._onset = 0
+
+    def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
+        """Findings of this row; none on a row without a finite loss."""
+        loss = frame.scalars.get("loss")
+        if loss is None or not math.isfinite(loss):
+            return []
+        self._num_rows += 1
+        self._recent.add(loss)
+        if self._num_rows <= FIRST_ROWS:
+            self._calm.add(loss)
+            if self._num_rows == START_ROWS:
+                self._start = float(np.median(self._calm.array()))
+            self._best = self._level()
+            return []
+        return self._judge(frame, loss)
+
+    def _judge(self, frame: Frame, loss: float) -> list[Finding]:
+        calm, sigma = centre_and_sigma(self._calm.array())
+        progress = max(self._start - self._best, 0.0)
+        damage = loss - calm
+        level = self._level()
+        bar = max(SIGMAS * sigma, SHARE_OF_LEVEL * abs(calm), SHARE_OF_PROGRESS * progress)
+        bar = max(bar, TAIL_FACTOR * self._tail)
+        if progress < SIGMAS * sigma:
+            # A loss that never fell has nothing to lose: only a change beyond all it ever did.
+            bar = max(bar, 2 * SIGMAS * sigma, 0.5 * abs(calm))
+        damaged = damage > bar
+        self._damaged = [*self._damaged[-4:], frame.step if damaged else -1]
+        if damaged:
+            if self._damaged_rows == 0:
+                self._onset = frame.step
+            self._damaged_rows += 1
+            self._calm_rows = 0
+            self._peak = max(self._peak, damage)
+        else:
+            self._calm_rows += 1
+            if self._calm_rows >= 5:
+                if self._damaged_rows:
+                    self._tail = max(self._tail, self._peak)
+                self._damaged_rows, self._peak = 0, 0.0
+            self._calm.add(min(loss, calm + bar))
+            self._tail = max(self._tail * TAIL_DECAY, damage if damage < bar else 0.0)
+        drift_bar = max(
+            DRIFT_SHARE * progress, 8.0 * sigma, SHARE_OF_LEVEL * abs(self._best), self._tail
+        )
+        drifted = progress > SIGMAS * sigma and level - self._best > drift_bar
+        self._drift_rows = self._drift_rows + 1 if drifted else 0
+        if not damaged:
+            self._best = min(self._best, level)
+        evidence: dict[str, float | int | str] = {
+            "loss": loss,
+            "calm_loss": calm,
+            "sigma": sigma,
+            "progress_lost": damage / progress if progress > 0 else 0.0,
+        }
+        lasting = self._damaged_rows >= LASTING_ROWS and damaged
+        if lasting or self._drift_rows >= DRIFT_ROWS:
+            reference = calm if lasting else self._best
+            onset = self._onset if lasting else frame.step
+            kind, severity = "divergence", Severity.CRITICAL
+        elif damaged and sum(step >= 0 for step in self._damaged) >= 3:
+            reference, onset = calm, self._onset
+            kind, severity = "loss_spike", Severity.WARNING
+        else:
+            return []
+        return [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind=kind,
+                severity=severity,
+                statistic="loss",
+                value=loss,
+                baseline=reference,
+                score=damage / bar if bar > 0 else 0.0,
+                onset_step=onset,
+                evidence=evidence,
+            )
+        ]
+
+    def _level(self) -> float:
+        return float(np.median(self._recent.array()))
+
+    def state(self) -> State:
+        """The windows and the counters."""
+        return {
+            "calm": self._calm.state(),
+            "recent": self._recent.state(),
+            "damaged": list(self._damaged),
+            "numbers": [
+                self._num_rows,
+                self._start,
+                self._best,
+                self._tail,
+                self._peak,
+                self._damaged_rows,
+                self._calm_rows,
+                self._drift_rows,
+                self._onset,
+            ],
+        }
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._calm.restore(state["calm"])
+        self._recent.restore(state["recent"])
+        self._damaged = [int(step) for step in state["damaged"]]
+        (
+            self._num_rows,
+            self._start,
+            self._best,
+            self._tail,
+            self._peak,
+            self._damaged_rows,
+            self._calm_rows,
+            self._drift_rows,
+            self._onset,
+        ) = state["numbers"]

@@ -1,0 +1,178 @@
+"""Spikes: gradients or activations that jump far above their own normal within a row or two.
+
+- `gradient_spike` of the run: the global gradient norm (logged, or from the tensors' l2) is 15 times
+  its centre on a row, or 12 times twice in 5 rows; beyond 8 scales; and twice the largest value that
+  the run has shown. Names the tensors with the largest ratio to their own normal, never the largest
+  norm: a head's norm is large every day.
+- `gradient_spike` of a tensor: 48 times its centre, 8 scales, twice its own peak, while the median
+  gradient is below 4 times its centre.
+- `bad_batch`: activations jump by 4 times, 8 scales and twice their peak together with the gradient
+  norm, and the shallowest measured activation is among them: the input itself is what changed.
+- `explosion`: the same jump of activations, with no shallowest one among them: a layer did it.
+
+Amplitude and significance together, never a z alone: healthy small transformers show gradients of
+9 times their median, and very steady series 20 sigma of nothing.
+Source: OLMo's SkipStep and StabilityMonitor (6 sigma over 128) for the idea, the study of labelled
+runs for the numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from foreshock_service.detectors.baseline import YOUNG_ROWS, Baselines
+from foreshock_service.detectors.emit import run_finding, series_findings
+from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
+from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.window import MAD_TO_SIGMA, Window
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+NAME: Final = "spike"
+
+NORM_ONCE_OCTAVES: Final = math.log2(15)
+NORM_TWICE_OCTAVES: Final = math.log2(12)
+TENSOR_OCTAVES: Final = math.log2(48)
+ACTIVATION_OCTAVES: Final = 2.0
+CALM_OCTAVES: Final = 2.0
+SIGNIFICANCE: Final = 8.0
+ABOVE_PEAK_OCTAVES: Final = 1.0
+WINDOW_ROWS: Final = 64
+FIRST_ROWS: Final = 24
+
+
+class Spike:
+    """Watches the gradient norm, every gradient and every activation."""
+
+    name = NAME
+
+    def __init__(self) -> None:
+        self._norms = Window(WINDOW_ROWS)
+        self._peak = -math.inf
+        self._near: list[int] = []
+
+    def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
+        """Findings of this row."""
+        gradients = self._jumps(baselines, GRADIENT, TENSOR_OCTAVES)
+        activations = self._jumps(baselines, ACTIVATION, ACTIVATION_OCTAVES)
+        norm_jump, found = self._norm(frame, baselines)
+        found += self._tensors(frame, baselines, gradients)
+        found += self._activations(frame, baselines, activations, norm_jump)
+        return found
+
+    def _norm(self, frame: Frame, baselines: Baselines) -> tuple[bool, list[Finding]]:
+        norm = frame.scalars.get("grad_norm")
+        if norm is None:
+            squares = baselines.row.l2[baselines.layout.of_kind(GRADIENT)] ** 2
+            squares = squares[np.isfinite(squares)]
+            norm = math.sqrt(float(squares.sum())) if squares.size else None
+        if norm is None or not math.isfinite(norm) or norm <= 0:
+            return False, []
+        log_norm = math.log2(norm)
+        if len(self._norms) < FIRST_ROWS:
+            self._norms.add(log_norm)
+            self._peak = max(self._peak, log_norm)
+            return False, []
+        values = self._norms.array()
+        centre = float(np.median(values))
+        sigma = MAD_TO_SIGMA * float(np.median(np.abs(values - centre)))
+        octaves = log_norm - centre
+        significant = octaves > SIGNIFICANCE * sigma and log_norm > self._peak + ABOVE_PEAK_OCTAVES
+        near = significant and octaves > NORM_TWICE_OCTAVES
+        self._near = [*self._near[-4:], int(near)]
+        hit = near and (octaves > NORM_ONCE_OCTAVES or sum(self._near) >= 2)
+        if not near:
+            self._norms.add(log_norm)
+            # The tail is forgotten over some hundred rows, or one old spike would hide all others.
+            self._peak = max(self._peak - 0.005, log_norm)
+        if not hit:
+            return near or octaves > ACTIVATION_OCTAVES, []
+        ratio = 2.0**octaves
+        found = [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind="gradient_spike",
+                severity=Severity.WARNING,
+                statistic="grad_norm",
+                value=norm,
+                baseline=2.0**centre,
+                score=octaves,
+                evidence={"ratio": ratio},
+            )
+        ]
+        deviation = baselines.deviation()
+        leading = baselines.layout.of_kind(GRADIENT) & (deviation > octaves - 1.0)
+        return True, found + self._gradient_findings(frame, baselines, leading)
+
+    def _jumps(self, baselines: Baselines, kind: int, octaves: float) -> Bools:
+        with np.errstate(invalid="ignore"):
+            return np.asarray(
+                (baselines.layout.kind == kind)
+                & (baselines.value("count") >= FIRST_ROWS)
+                & (baselines.deviation() > octaves)
+                & (baselines.significance() > SIGNIFICANCE)
+                & (baselines.logs() > baselines.value("peak") + ABOVE_PEAK_OCTAVES)
+            )
+
+    def _tensors(self, frame: Frame, baselines: Baselines, jumps: Bools) -> list[Finding]:
+        if not jumps.any():
+            return []
+        deviation = baselines.deviation()[baselines.layout.of_kind(GRADIENT)]
+        if float(np.nanmedian(deviation)) > CALM_OCTAVES:
+            return []
+        return self._gradient_findings(frame, baselines, jumps)
+
+    def _gradient_findings(self, frame: Frame, baselines: Baselines, mask: Bools) -> list[Finding]:
+        deviation = baselines.deviation()
+        return series_findings(
+            frame,
+            mask,
+            order=-np.nan_to_num(deviation),
+            detector=NAME,
+            kind="gradient_spike",
+            severity=Severity.WARNING,
+            statistic="rms",
+            value=baselines.row.rms,
+            baseline=np.exp2(baselines.value("centre")),
+            score=deviation,
+        )
+
+    def _activations(
+        self, frame: Frame, baselines: Baselines, jumps: Bools, norm_jump: bool
+    ) -> list[Finding]:
+        if not jumps.any():
+            return []
+        layout = baselines.layout
+        known = (layout.kind == ACTIVATION) & (baselines.value("count") >= YOUNG_ROWS)
+        first = int(layout.depth[known].min())
+        at_input = bool((jumps & (layout.depth == first)).any())
+        if at_input and not norm_jump:
+            return []
+        return series_findings(
+            frame,
+            jumps,
+            order=layout.flow,
+            detector=NAME,
+            kind="bad_batch" if at_input else "explosion",
+            severity=Severity.WARNING,
+            statistic="rms",
+            value=baselines.row.rms,
+            baseline=np.exp2(baselines.value("centre")),
+            score=baselines.deviation(),
+        )
+
+    def state(self) -> State:
+        """The window of norms."""
+        return {"norms": self._norms.state(), "peak": self._peak, "near": list(self._near)}
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._norms.restore(state["norms"])
+        self._peak = float(state["peak"])
+        self._near = [int(n) for n in state["near"]]

@@ -1,0 +1,143 @@
+"""Vanishing gradients and dead units: parts of the network that no longer learn.
+
+- `vanishing_gradient`, by depth: at least 3 weight matrices and a tenth of them have a gradient rms
+  below 1e-5 of the largest one's, on 20 rows, from early in the run on.
+- `vanishing_gradient`, by own past: a matrix' gradient has fallen 10 octaves below its start while
+  the median matrix has not followed (it must be 7 octaves below the common fall), on 20 rows; or it
+  was alive and is exactly zero on 15 rows while others live. Converging shrinks all alike: quiet.
+- `dead_units`: the share of zeros of an activation exceeds max(0.85, start + 0.15), or that of its
+  inactive units max(0.5, start + 0.25), on 20 rows. Against the start: half zeros is what a ReLU does.
+
+A frozen parameter has no gradient at all (absent, not zero) and one that was zero from the first
+step is taken for intended. Every rule is a ratio, so the loss' scale changes nothing.
+Source: SageMaker Debugger's absolute 1e-7 and AutoTrainer's ratio of layers (1e-3) for the idea;
+ratios of 1e-5 because sound deep networks reach 1e-4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from foreshock_service.detectors.baseline import START_ROWS, YOUNG_ROWS, Baselines
+from foreshock_service.detectors.emit import series_findings
+from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
+from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.streak import Streaks
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+NAME: Final = "vanishing"
+
+DEPTH_RATIO: Final = 1e-5
+DEPTH_ROWS: Final = 20
+DEPTH_SHARE: Final = 0.1
+MIN_MATRICES: Final = 3
+PAST_OCTAVES: Final = 10.0
+COMMON_OCTAVES: Final = 7.0
+ZERO_ROWS: Final = 15
+DEAD_ROWS: Final = 20
+DEAD_ZEROS: Final = 0.85
+DEAD_ZEROS_ABOVE_START: Final = 0.15
+DEAD_UNITS: Final = 0.5
+DEAD_UNITS_ABOVE_START: Final = 0.25
+
+
+class Vanishing:
+    """Watches matrices' gradients and activations' zeros."""
+
+    name = NAME
+
+    def __init__(self) -> None:
+        self._small = Streaks()
+        self._zero = Streaks()
+        self._dead = Streaks()
+
+    def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
+        """Findings of this row."""
+        return [*self._gradients(frame, baselines), *self._units(frame, baselines)]
+
+    def _gradients(self, frame: Frame, baselines: Baselines) -> list[Finding]:
+        layout, row = baselines.layout, baselines.row
+        matrices = (layout.kind == GRADIENT) & layout.is_matrix
+        alive = matrices & (row.rms > 0)
+        if not alive.any():
+            return []
+        largest = float(row.rms[alive].max())
+        known = matrices & (baselines.value("count") >= START_ROWS)
+        with np.errstate(invalid="ignore"):
+            by_depth = alive & (row.rms < DEPTH_RATIO * largest)
+            fall = baselines.value("start") - baselines.logs()
+            fallen = known & (fall > PAST_OCTAVES)
+        if int(by_depth.sum()) < max(MIN_MATRICES, DEPTH_SHARE * int(matrices.sum())):
+            by_depth = np.zeros_like(by_depth)
+        if fallen.any():
+            common = max(float(np.nanmedian(fall[known])), 0.0)
+            fallen &= np.nan_to_num(fall) - common > COMMON_OCTAVES
+        self._small.update(
+            layout, holds=by_depth | fallen, measured=row.measured & matrices, step=frame.step
+        )
+        was_alive = baselines.value("count") >= YOUNG_ROWS
+        zero = matrices & was_alive & (row.rms == 0)
+        self._zero.update(layout, holds=zero, measured=row.measured & matrices, step=frame.step)
+        return self._vanished(frame, baselines)
+
+    def _vanished(self, frame: Frame, baselines: Baselines) -> list[Finding]:
+        mask = (self._small.rows >= DEPTH_ROWS) | (self._zero.rows >= ZERO_ROWS)
+        since = np.where(self._small.rows >= DEPTH_ROWS, self._small.since, self._zero.since)
+        with np.errstate(invalid="ignore"):
+            baseline = np.exp2(baselines.value("start"))
+        return series_findings(
+            frame,
+            mask,
+            order=baselines.layout.depth,
+            detector=NAME,
+            kind="vanishing_gradient",
+            severity=Severity.CRITICAL,
+            statistic="rms",
+            value=baselines.row.rms,
+            baseline=baseline,
+            since=since,
+        )
+
+    def _units(self, frame: Frame, baselines: Baselines) -> list[Finding]:
+        layout, row = baselines.layout, baselines.row
+        measured = row.measured & (layout.kind == ACTIVATION)
+        known = baselines.zero_count >= START_ROWS
+        zeros = np.maximum(DEAD_ZEROS, baselines.zero_start + DEAD_ZEROS_ABOVE_START)
+        units = np.maximum(DEAD_UNITS, baselines.unit_start + DEAD_UNITS_ABOVE_START)
+        with np.errstate(invalid="ignore"):
+            by_zeros: Bools = row.zero_frac > zeros
+            by_units: Bools = row.inactive_unit_frac > units
+        self._dead.update(
+            layout, holds=known & (by_zeros | by_units), measured=measured, step=frame.step
+        )
+        return series_findings(
+            frame,
+            self._dead.rows >= DEAD_ROWS,
+            order=layout.depth,
+            detector=NAME,
+            kind="dead_units",
+            severity=Severity.WARNING,
+            statistic="zero_frac",
+            value=row.zero_frac,
+            baseline=baselines.zero_start,
+            since=self._dead.since,
+        )
+
+    def state(self) -> State:
+        """The streaks."""
+        return {
+            "small": self._small.state(),
+            "zero": self._zero.state(),
+            "dead": self._dead.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._small.restore(state["small"])
+        self._zero.restore(state["zero"])
+        self._dead.restore(state["dead"])

@@ -1,0 +1,108 @@
+"""Who left first: the root of an incident, what may be claimed of it, and how surely.
+
+Rules, in this order:
+1. Non-finite values: the first tensor in the flow that holds one (findings come in that order),
+   unless a finite tensor had left its baseline earlier: what overflowed did not start it.
+2. Gradient spikes: the tensor with the largest ratio to its own normal, never the largest norm.
+3. Everything else: the earliest departure. Departures come ordered by step, then by the flow of a
+   step: activations from the input up, gradients from the loss down, then updates and weights.
+   A parameter's departure counts before those of what is computed from it, so when a module's
+   weight or update is among the first, the module is the root and not the logits behind it.
+
+When two blocks or more lead together and share a family (`attn.qkv`), the family is claimed and no
+single block. When half of all series leave within the same steps, nobody is: a learning rate or a
+batch is nobody's fault. Confidence is the share of the leaders that belong to what is claimed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from foreshock_service.domain.incidents import Departure
+from foreshock_service.incidents.names import family_of, module_of
+
+GLOBAL_SHARE: Final = 0.5
+TIE_STEPS: Final = 2
+TIE_SHARE: Final = 0.1
+"""Departures within a tenth of the incident's age of the first one have left together."""
+LOSS_KINDS: Final = frozenset({"loss_spike", "divergence"})
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """`group` is None when no layer can be named."""
+
+    group: str | None
+    root: str | None
+    confidence: float
+
+
+NOBODY: Final = Cause(None, None, 0.0)
+
+
+def attribute(
+    kind: str,
+    *,
+    named: Sequence[Departure],
+    departures: Sequence[Departure],
+    step: int,
+    num_series: int,
+) -> Cause:
+    """The cause of an incident of `kind` at `step`.
+
+    `named` are the series that its findings name, foremost first; `departures` all that stand
+    outside their baselines, first to leave first.
+    """
+    if kind == "bad_batch":
+        return _claim(named[:1]) if named else NOBODY
+    if kind == "non_finite":
+        return _non_finite(named, departures)
+    if kind in ("gradient_spike", "dead_units", "vanishing_gradient"):
+        if len(named) > 1 and len(named) >= GLOBAL_SHARE * num_series:
+            return NOBODY
+        return _claim(named[:1]) if named else NOBODY
+    pool = list(departures) or list(named)
+    if not pool:
+        return NOBODY
+    first = pool[0].step
+    slack = max(TIE_STEPS, int(TIE_SHARE * max(step - first, 0)))
+    leaders = [d for d in pool if d.step <= first + slack]
+    if kind in LOSS_KINDS and len(leaders) < 2:
+        return NOBODY
+    if num_series > 4 and len(leaders) >= GLOBAL_SHARE * num_series:
+        return NOBODY
+    return _claim(leaders)
+
+
+def _non_finite(named: Sequence[Departure], departures: Sequence[Departure]) -> Cause:
+    if not named:
+        return NOBODY
+    return _claim(named[:1])
+
+
+def _claim(leaders: Sequence[Departure]) -> Cause:
+    modules = [module_of(d.series) for d in leaders]
+    families: dict[str, set[str]] = {}
+    for module in modules:
+        family = family_of(module)
+        if family is not None:
+            families.setdefault(family, set()).add(module)
+    counts = Counter(modules)
+    if families:
+        family, blocks = max(families.items(), key=lambda item: len(item[1]))
+        share = sum(counts[m] for m in blocks) / len(modules)
+        if len(blocks) >= 2 and share >= 0.5:
+            root = next(d for d, m in zip(leaders, modules, strict=True) if m in blocks)
+            return Cause(family, root.series, round(share, 3))
+    # Order within a tie is the flow; a module whose own parameter left wins over what follows.
+    parameters = [
+        m
+        for d, m in zip(leaders, modules, strict=True)
+        if d.series.startswith(("weight:", "update:"))
+    ]
+    module = Counter(parameters).most_common(1)[0][0] if parameters else modules[0]
+    root = next(d for d, m in zip(leaders, modules, strict=True) if m == module)
+    return Cause(module, root.series, round(counts[module] / len(modules), 3))

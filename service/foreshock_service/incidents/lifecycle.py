@@ -1,0 +1,77 @@
+"""What may happen to an incident: pure steps from one `Incident` to the next.
+
+open -> recovered, after 25 rows without a finding and with the loss back (hysteresis); a finding
+within 100 rows of recovery takes the same incident up again, since it is the same cause;
+open | recovered -> resolved, by a person, for good. Acknowledging is a mark, not a state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from foreshock_service.domain.findings import Severity
+from foreshock_service.domain.incidents import Incident, IncidentChange, State, Transition
+from foreshock_service.incidents.verdict import sentence
+
+QUIET_ROWS: Final = 25
+COOLDOWN_ROWS: Final = 100
+
+KIND_RANK: Final = {
+    "dead_units": 0,
+    "bad_batch": 1,
+    "gradient_spike": 1,
+    "loss_spike": 2,
+    "vanishing_gradient": 2,
+    "update_too_large": 2,
+    "attention_logit_growth": 2,
+    "weight_corruption": 3,
+    "explosion": 3,
+    "divergence": 4,
+    "non_finite": 5,
+}
+"""Joining kinds are told when they are graver than all that the incident has shown."""
+
+
+def rank_of(kind: str) -> int:
+    """How grave a kind is among others; a kind without a rank is taken for a middling one."""
+    return KIND_RANK.get(kind, 2)
+
+
+def change(incident: Incident, transition: Transition, *, step: int) -> IncidentChange:
+    """One transition with its sentence."""
+    return IncidentChange(
+        incident=incident,
+        transition=transition,
+        step=step,
+        sentence=sentence(incident, transition),
+    )
+
+
+def graver(a: Severity, b: Severity) -> Severity:
+    """The graver of two severities."""
+    return Severity.CRITICAL if Severity.CRITICAL in (a, b) else Severity.WARNING
+
+
+def acknowledge(incident: Incident, *, by: str) -> IncidentChange:
+    """A person has seen it.
+
+    Raises:
+        ValueError: it is resolved.
+    """
+    if incident.state is State.RESOLVED:
+        raise ValueError(f"incident {incident.number} is resolved and needs no acknowledging")
+    marked = replace(incident, acknowledged_by=by)
+    return change(marked, Transition.ACKNOWLEDGED, step=incident.updated_step)
+
+
+def resolve(incident: Incident, *, by: str) -> IncidentChange:
+    """A person closes it; detection will not open it again while its cause goes on.
+
+    Raises:
+        ValueError: it is resolved already.
+    """
+    if incident.state is State.RESOLVED:
+        raise ValueError(f"incident {incident.number} is resolved already")
+    closed = replace(incident, state=State.RESOLVED, acknowledged_by=incident.acknowledged_by or by)
+    return change(closed, Transition.RESOLVED, step=incident.updated_step)

@@ -1,0 +1,81 @@
+"""Whether, and at which step, the loss moved: a defined event, so that a lead is a fact.
+
+The loss has moved at the first of 3 rows among 5 whose loss is above B + max(6 sigma, 15 % of |B|),
+or at the first that is not finite. B is the median of the last 20 losses before the incident's
+onset; sigma is 1.4826 times the median absolute residual of a line through the last 40. Fewer than
+8 losses before the onset make no B: then the loss cannot be said to have moved, unless it is no
+number any more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+LEVEL_ROWS: Final = 20
+LINE_ROWS: Final = 40
+MIN_ROWS: Final = 8
+SIGMAS: Final = 6.0
+SHARE: Final = 0.15
+OF_LAST: Final = 5
+ROWS: Final = 3
+
+
+@dataclass(slots=True)
+class LossWatch:
+    """Compares each loss with the level before the onset."""
+
+    level: float | None
+    bar: float
+    above: list[int | None]
+    """The steps of those among the last rows that were above the bar, None for the others."""
+
+    @classmethod
+    def before(cls, losses: Sequence[float]) -> LossWatch:
+        """From the losses before the onset, oldest first."""
+        finite = np.array([x for x in losses[-LINE_ROWS:] if math.isfinite(x)], np.float64)
+        if finite.size < MIN_ROWS:
+            return cls(None, math.inf, [])
+        level = float(np.median(finite[-LEVEL_ROWS:]))
+        rows = np.arange(finite.size, dtype=np.float64)
+        rows -= rows.mean()
+        slope = float((rows * (finite - finite.mean())).sum() / (rows * rows).sum())
+        residual = finite - slope * rows
+        residual -= np.median(residual)
+        sigma = 1.4826 * float(np.median(np.abs(residual)))
+        return cls(level, level + max(SIGMAS * sigma, SHARE * abs(level)), [])
+
+    def push(self, loss: float, step: int) -> int | None:
+        """The step at which the loss moved, once it is known."""
+        if not math.isfinite(loss):
+            return step
+        if self.level is None:
+            return None
+        self.above = [*self.above[-(OF_LAST - 1) :], step if loss > self.bar else None]
+        steps = [s for s in self.above if s is not None]
+        return steps[0] if len(steps) >= ROWS else None
+
+    def replay(self, rows: Iterable[tuple[int, float]]) -> int | None:
+        """The same over rows (step, loss) that lie behind."""
+        for step, loss in rows:
+            moved = self.push(loss, step)
+            if moved is not None:
+                return moved
+        return None
+
+    def is_back(self, loss: float) -> bool:
+        """Whether a loss is inside the bar again."""
+        return math.isfinite(loss) and (self.level is None or loss <= self.bar)
+
+    def state(self) -> list[Any]:
+        """Everything that `from_state` needs."""
+        return [self.level, self.bar, list(self.above)]
+
+    @classmethod
+    def from_state(cls, state: Sequence[Any]) -> LossWatch:
+        """Take up a state."""
+        return cls(state[0], float(state[1]), list(state[2]))

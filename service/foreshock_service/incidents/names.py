@@ -1,0 +1,24 @@
+"""Names of series, modules and families of modules, as sentences use them."""
+
+from __future__ import annotations
+
+
+def module_of(series: str) -> str:
+    """`gradient:blocks.3.attn.qkv.weight` is about the module `blocks.3.attn.qkv`."""
+    kind, _, name = series.partition(":")
+    if kind in ("activation", "activation_grad"):
+        return name
+    head, _, _ = name.rpartition(".")
+    return head or name
+
+
+def family_of(module: str) -> str | None:
+    """What a module is called in every block: `attn.qkv` for `blocks.3.attn.qkv`; None: no block.
+
+    A plain stack (`layers.3`) has no family, because its number is all its name.
+    """
+    parts = module.split(".")
+    numbers = [i for i, part in enumerate(parts) if part.isdigit()]
+    if not numbers or numbers[-1] == len(parts) - 1:
+        return None
+    return ".".join(parts[numbers[-1] + 1 :])

@@ -1,0 +1,372 @@
+"""The tracker: findings that share a cause become one incident, told from its first sign to its end.
+
+Acute kinds (spikes, growth, loss, non-finite) that overlap in time are one incident: the later ones
+are what the first one did. Slow kinds (dead units, vanishing gradients) are one incident each,
+unless they begin while an acute one is open, whose consequence they then are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+from foreshock_service.domain.incidents import (
+    Departure,
+    Incident,
+    IncidentChange,
+    State,
+    Transition,
+)
+from foreshock_service.incidents.attribution import NOBODY, Cause, attribute
+from foreshock_service.incidents.documents import incident_from_json, incident_to_json
+from foreshock_service.incidents.lifecycle import (
+    COOLDOWN_ROWS,
+    QUIET_ROWS,
+    change,
+    graver,
+    rank_of,
+)
+from foreshock_service.incidents.loss_moved import LossWatch
+
+ACUTE: Final = "acute"
+SLOW_KINDS: Final = frozenset({"dead_units", "vanishing_gradient"})
+LOSS_ROWS: Final = 512
+"""How far back a loss is remembered, so that the level before a late-found onset is known."""
+MAX_DEPARTURES: Final = 64
+NAMING_ROWS: Final = 40
+"""Within so many rows of opening, the layer may still be named; later it would be a guess."""
+
+
+@dataclass(slots=True)
+class _Live:
+    incident: Incident
+    key: str
+    watch: LossWatch
+    opened_row: int
+    last_row: int
+    last_step: int
+    told: set[tuple[str, str]] = field(default_factory=set)
+
+
+class IncidentTracker:
+    """One run's incidents. Pure: the same frames and findings give the same changes."""
+
+    def __init__(self, *, first_number: int = 1) -> None:
+        self._next_number = first_number
+        self._row = 0
+        self._live: list[_Live] = []
+        self._losses: deque[tuple[int, float]] = deque(maxlen=LOSS_ROWS)
+        self.kept: list[tuple[Finding, int]] = []
+        """The last row's findings worth storing, with their incident's number: the first of each
+        detector, kind and series."""
+
+    @property
+    def incidents(self) -> list[Incident]:
+        """Those that may still change."""
+        return [live.incident for live in self._live]
+
+    @property
+    def frozen_run(self) -> bool:
+        """Whether baselines must not learn at all: an acute incident is open."""
+        return any(live.key == ACUTE and live.incident.state is State.OPEN for live in self._live)
+
+    @property
+    def frozen_series(self) -> frozenset[str]:
+        """Series of open slow incidents, as `kind:name`."""
+        return frozenset(
+            d.series
+            for live in self._live
+            if live.incident.state is State.OPEN
+            for d in live.incident.departures
+        )
+
+    def push(
+        self,
+        frame: Frame,
+        findings: Sequence[Finding],
+        departures: Sequence[Departure] = (),
+    ) -> list[IncidentChange]:
+        """What the row changed. `departures` are the series outside their baselines, in order."""
+        self._row += 1
+        self.kept = []
+        loss = frame.scalars.get("loss")
+        if loss is not None:
+            self._losses.append((frame.step, loss))
+        changes: list[IncidentChange] = []
+        for key, group in self._grouped(findings):
+            live = self._find(key)
+            if live is None:
+                live = self._open(frame, key, group, departures)
+                changes.append(change(live.incident, Transition.OPENED, step=frame.step))
+            else:
+                changes += self._join(frame, live, group, departures)
+            self._keep(live, group)
+        changes += self._watch_loss(frame, loss)
+        changes += self._settle(frame, loss)
+        return changes
+
+    def adopt(self, incident: Incident) -> None:
+        """Take over what a person did to an incident: acknowledged or resolved it."""
+        for live in self._live:
+            if live.incident.number == incident.number:
+                state = live.incident.state
+                if incident.state is State.RESOLVED:
+                    state = State.RESOLVED
+                live.incident = replace(
+                    live.incident, state=state, acknowledged_by=incident.acknowledged_by
+                )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `restore` needs, as JSON values."""
+        return {
+            "next_number": self._next_number,
+            "row": self._row,
+            "losses": [list(pair) for pair in self._losses],
+            "live": [
+                {
+                    "incident": incident_to_json(live.incident),
+                    "key": live.key,
+                    "watch": live.watch.state(),
+                    "rows": [live.opened_row, live.last_row, live.last_step],
+                    "told": sorted(list(pair) for pair in live.told),
+                }
+                for live in self._live
+            ],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state."""
+        self._next_number = int(state["next_number"])
+        self._row = int(state["row"])
+        self._losses = deque(((int(s), float(x)) for s, x in state["losses"]), maxlen=LOSS_ROWS)
+        self._live = [
+            _Live(
+                incident_from_json(item["incident"]),
+                item["key"],
+                LossWatch.from_state(item["watch"]),
+                *item["rows"],
+                {(kind, series) for kind, series in item["told"]},
+            )
+            for item in state["live"]
+        ]
+
+    def _grouped(self, findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
+        acute_open = self.frozen_run
+        groups: dict[str, list[Finding]] = {}
+        for finding in findings:
+            key = finding.kind if finding.kind in SLOW_KINDS else ACUTE
+            if key != ACUTE and acute_open and self._find(key) is None:
+                key = ACUTE
+            groups.setdefault(key, []).append(finding)
+        return sorted(groups.items())
+
+    def _find(self, key: str) -> _Live | None:
+        return next((live for live in self._live if live.key == key), None)
+
+    def _open(
+        self,
+        frame: Frame,
+        key: str,
+        findings: Sequence[Finding],
+        departures: Sequence[Departure],
+    ) -> _Live:
+        lead = max(findings, key=lambda f: (rank_of(f.kind), f.score))
+        lead = next(f for f in findings if f.kind == lead.kind)
+        named = _named(frame, [f for f in findings if f.kind == lead.kind])
+        cause = _cause(frame, lead.kind, named, departures if key == ACUTE else ())
+        onset = min(f.onset_step for f in findings)
+        root = next((d for d in departures if d.series == cause.root), None)
+        if root is not None and key == ACUTE:
+            onset = min(onset, root.step)
+        onset = min(onset, frame.step)
+        before, since = self._split_losses(onset)
+        watch = LossWatch.before(before)
+        loss_step = watch.replay(since)
+        if loss_step is None and any(f.statistic == "loss" for f in findings):
+            loss_step = min(f.onset_step for f in findings if f.statistic == "loss")
+        severity = Severity.WARNING
+        for finding in findings:
+            severity = graver(severity, finding.severity)
+        incident = Incident(
+            number=self._next_number,
+            kind=lead.kind,
+            severity=severity,
+            state=State.OPEN,
+            onset_step=onset,
+            opened_step=frame.step,
+            opened_ord=frame.ord,
+            updated_step=frame.step,
+            group=cause.group,
+            root_series=cause.root,
+            confidence=cause.confidence,
+            loss_step=loss_step,
+            num_affected=max(len(named), len(departures)),
+            num_series=len(frame.schema.series),
+            kinds=tuple(dict.fromkeys([lead.kind, *(f.kind for f in findings)])),
+            departures=_merged(named, departures),
+            evidence=_evidence(lead, cause, departures),
+        )
+        self._next_number += 1
+        live = _Live(incident, key, watch, self._row, self._row, frame.step)
+        self._live.append(live)
+        return live
+
+    def _join(
+        self,
+        frame: Frame,
+        live: _Live,
+        findings: Sequence[Finding],
+        departures: Sequence[Departure],
+    ) -> list[IncidentChange]:
+        live.last_row, live.last_step = self._row, frame.step
+        old = live.incident
+        if old.state is State.RESOLVED:
+            return []
+        severity = old.severity
+        for finding in findings:
+            severity = graver(severity, finding.severity)
+        kinds = tuple(dict.fromkeys([*old.kinds, *(f.kind for f in findings)]))
+        named = _named(frame, findings)
+        new = replace(
+            old,
+            state=State.OPEN,
+            recovered_step=None,
+            severity=severity,
+            kinds=kinds,
+            updated_step=frame.step,
+            num_affected=max(old.num_affected, len(named), len(departures)),
+            departures=_merged(old.departures, (*named, *departures)),
+        )
+        changes: list[IncidentChange] = []
+        if new.group is None and self._row - live.opened_row <= NAMING_ROWS:
+            cause = _cause(frame, findings[0].kind, named, departures)
+            if cause.group is not None:
+                new = replace(
+                    new, group=cause.group, root_series=cause.root, confidence=cause.confidence
+                )
+                changes.append(change(new, Transition.NAMED, step=frame.step))
+        added = [kind for kind in kinds if kind not in old.kinds]
+        graver_kind = any(rank_of(k) > max(rank_of(o) for o in old.kinds) for k in added)
+        if severity is not old.severity or graver_kind:
+            changes.append(change(new, Transition.ESCALATED, step=frame.step))
+        live.incident = new
+        return changes
+
+    def _watch_loss(self, frame: Frame, loss: float | None) -> list[IncidentChange]:
+        changes: list[IncidentChange] = []
+        if loss is None:
+            return changes
+        for live in self._live:
+            incident = live.incident
+            fresh = incident.opened_ord == frame.ord
+            if incident.state is not State.OPEN or incident.loss_step is not None or fresh:
+                continue
+            moved = live.watch.push(loss, frame.step)
+            if moved is not None:
+                live.incident = replace(incident, loss_step=moved, updated_step=frame.step)
+                changes.append(change(live.incident, Transition.LOSS_MOVED, step=frame.step))
+        return changes
+
+    def _settle(self, frame: Frame, loss: float | None) -> list[IncidentChange]:
+        changes: list[IncidentChange] = []
+        for live in list(self._live):
+            quiet = self._row - live.last_row
+            state = live.incident.state
+            if state is State.OPEN and quiet >= QUIET_ROWS:
+                moved = live.incident.loss_step is not None
+                if moved and loss is not None and not live.watch.is_back(loss):
+                    continue
+                live.incident = replace(
+                    live.incident,
+                    state=State.RECOVERED,
+                    recovered_step=live.last_step + 1,
+                    updated_step=frame.step,
+                )
+                changes.append(change(live.incident, Transition.RECOVERED, step=frame.step))
+            elif state is not State.OPEN and quiet >= COOLDOWN_ROWS:
+                self._live.remove(live)
+        return changes
+
+    def _split_losses(self, onset: int) -> tuple[list[float], list[tuple[int, float]]]:
+        rows = list(self._losses)
+        # The newest row before the onset: steps may repeat after a resume, so look from the end.
+        cut = len(rows)
+        while cut and rows[cut - 1][0] >= onset:
+            cut -= 1
+        return [loss for _, loss in rows[:cut]], rows[cut:]
+
+    def _keep(self, live: _Live, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            mark = (f"{finding.detector}/{finding.kind}", str(finding.series))
+            if mark not in live.told:
+                live.told.add(mark)
+                self.kept.append((finding, live.incident.number))
+
+
+def _cause(
+    frame: Frame, kind: str, named: Sequence[Departure], departures: Sequence[Departure]
+) -> Cause:
+    num_series = len(frame.schema.series)
+    if not named and not departures:
+        return NOBODY
+    return attribute(
+        kind, named=named, departures=departures, step=frame.step, num_series=num_series
+    )
+
+
+def _named(frame: Frame, findings: Sequence[Finding]) -> tuple[Departure, ...]:
+    series = frame.schema.series
+    return tuple(
+        Departure(
+            series=f"{series[f.series].kind}:{series[f.series].name}",
+            step=f.onset_step,
+            statistic=f.statistic,
+            ratio=_ratio(f),
+        )
+        for f in findings
+        if f.series is not None
+    )
+
+
+def _merged(first: Sequence[Departure], more: Sequence[Departure]) -> tuple[Departure, ...]:
+    """Each series once, at its earliest step with its newest ratio, in the order of first sight."""
+    merged: dict[str, Departure] = {}
+    for departure in (*first, *more):
+        known = merged.get(departure.series)
+        if known is None:
+            merged[departure.series] = departure
+        else:
+            merged[departure.series] = replace(departure, step=min(known.step, departure.step))
+    return tuple(merged.values())[:MAX_DEPARTURES]
+
+
+def _ratio(finding: Finding) -> float:
+    if finding.kind == "non_finite" or not math.isfinite(finding.value):
+        return math.inf
+    if finding.baseline is None or not finding.baseline:
+        return math.inf
+    return finding.value / finding.baseline
+
+
+def _evidence(
+    lead: Finding, cause: Cause, departures: Sequence[Departure]
+) -> dict[str, float | int | str]:
+    evidence: dict[str, float | int | str] = {
+        "detector": lead.detector,
+        "statistic": lead.statistic,
+        "value": lead.value,
+        **lead.evidence,
+    }
+    if lead.baseline is not None:
+        evidence["baseline"] = lead.baseline
+        if lead.statistic != "loss":
+            evidence.setdefault("ratio", _ratio(lead))
+    root = next((d for d in departures if d.series == cause.root), None)
+    if root is not None and lead.series is None and lead.kind != "gradient_spike":
+        evidence["ratio"] = root.ratio
+    return evidence

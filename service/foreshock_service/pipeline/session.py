@@ -1,0 +1,70 @@
+"""A detection session: engine and tracker of one run and rank, as one pure step from row to change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from foreshock_service.detectors.codec import decode_state, encode_state
+from foreshock_service.detectors.engine import Engine, EngineConfig
+from foreshock_service.domain.findings import Finding
+from foreshock_service.domain.frames import Frame
+from foreshock_service.domain.incidents import Incident, IncidentChange
+from foreshock_service.incidents.tracker import IncidentTracker
+
+STATE_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RowOutcome:
+    """What one row brought: findings to keep with their incident's number, and changes to tell."""
+
+    findings: list[tuple[Finding, int]]
+    changes: list[IncidentChange]
+
+
+class DetectionSession:
+    """Feeds rows to the detectors and their findings to the tracker; no clock, store or network.
+
+    A session that is saved and taken up again at any row goes on as if nothing had happened.
+    """
+
+    def __init__(self, config: EngineConfig | None = None) -> None:
+        self.engine = Engine(config)
+        self.tracker = IncidentTracker()
+
+    def push(self, frame: Frame) -> RowOutcome:
+        """Take the next row in."""
+        findings = self.engine.push(frame)
+        busy = bool(findings)
+        departures = self.engine.departures() if busy else ()
+        changes = self.tracker.push(frame, findings, departures)
+        self.engine.freeze(run=self.tracker.frozen_run, series=self.tracker.frozen_series)
+        return RowOutcome(self.tracker.kept, changes)
+
+    def incidents(self) -> list[Incident]:
+        """Incidents that may still change."""
+        return self.tracker.incidents
+
+    def state(self) -> bytes:
+        """Everything that `restore` needs."""
+        return encode_state(
+            {
+                "format": STATE_FORMAT,
+                "engine": self.engine.state(),
+                "tracker": self.tracker.state(),
+            }
+        )
+
+    def restore(self, data: bytes) -> None:
+        """Take up a state.
+
+        Raises:
+            ValueError: the bytes are no state, or one of another format.
+        """
+        state = decode_state(data)
+        if state.get("format") != STATE_FORMAT:
+            raise ValueError(
+                f"detector state of format {state.get('format')!r}, expected {STATE_FORMAT}"
+            )
+        self.engine.restore(state["engine"])
+        self.tracker.restore(state["tracker"])
