@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from alembic import context
-
 from foreshock_service.store.tables import metadata
 
 LOCK_TIMEOUT_SECONDS = 5

@@ -92,7 +92,7 @@ def make_batch(
     """
     steps = np.arange(first_step, first_step + num_frames, dtype=np.int64)
     if scalars is None:
-        scalars = {"loss": 2.0 / (1.0 + 0.01 * steps), "lr": 1e-3}
+        scalars = {"loss": 2.0 / (1.0 + 0.01 * steps.astype(np.float64)), "lr": 1e-3}
     values = np.empty((num_frames, len(scalars)))
     for column, value in enumerate(scalars.values()):
         values[:, column] = value

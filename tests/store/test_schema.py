@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
-
 from foreshock_service.errors import SchemaMismatch
 from foreshock_service.store.schema import (
     check_current,
@@ -17,6 +15,7 @@ from foreshock_service.store.schema import (
 )
 from foreshock_service.store.session import Store
 from foreshock_service.store.tables import metadata
+from sqlalchemy import inspect, text
 
 
 def _tables(url: str) -> set[str]:
@@ -31,7 +30,7 @@ def test_migrating_makes_exactly_the_declared_tables(store: Store) -> None:
     """A column, type, index or constraint in only one of the two would be found here."""
     with store.read() as session:
         context = MigrationContext.configure(session.connection, opts={"compare_type": True})
-        assert [] == compare_metadata(context, metadata)
+        assert compare_metadata(context, metadata) == []
 
 
 def test_migrating_up_and_down_again(empty_url: str) -> None:
@@ -70,4 +69,4 @@ def test_blobs_are_not_compressed_by_the_database(postgres_store: Store) -> None
         "AND a.attstorage <> 'e'"
     )
     with postgres_store.read() as session:
-        assert 0 == session.connection.execute(query, {"names": list(metadata.tables)}).scalar()
+        assert session.connection.execute(query, {"names": list(metadata.tables)}).scalar() == 0
