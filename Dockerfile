@@ -11,10 +11,12 @@ RUN pip wheel --no-cache-dir --constraint constraints.txt --wheel-dir /wheels ./
 FROM python:3.11-slim-bookworm
 COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir --no-index --find-links /wheels foreshock "foreshock-service[postgres]" && rm -r /wheels
-RUN useradd --system --uid 10001 --home-dir /var/lib/foreshock --create-home foreshock
+RUN useradd --system --uid 10001 --home-dir /var/lib/foreshock --create-home foreshock \
+  && install --directory --owner foreshock /var/lib/foreshock/data
 USER foreshock
 WORKDIR /var/lib/foreshock
-# Not bound to loopback, so the service asks for tokens: `foreshock token` makes them.
+# Not bound to loopback, so the service asks for tokens: `foreshock token create` makes them, and
+# without any it refuses to start.
 ENV FORESHOCK_HOST=0.0.0.0 FORESHOCK_PORT=8712 FORESHOCK_DATA_DIR=/var/lib/foreshock/data
 VOLUME /var/lib/foreshock/data
 EXPOSE 8712

@@ -34,19 +34,19 @@ def free_port() -> int:
 class DemoServer:
     """`foreshock serve` in a subprocess; a context manager that ends it politely.
 
-    Variables `FORESHOCK_*` of the caller are not passed on: the demo must neither write to a
-    production database nor wake a production pager.
+    Variables `FORESHOCK_*` are not passed on: the demo must neither write to a production database
+    nor wake a production pager.
     """
 
     def __init__(self, data_dir: Path, *, port: int = 0) -> None:
         self.port = port or free_port()
         self.url = f"http://{HOST}:{self.port}"
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._log = data_dir / "service.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> DemoServer:
-        self._data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(parents=True, exist_ok=True)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("FORESHOCK_")}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -55,7 +55,7 @@ class DemoServer:
                     **inherited,
                     "FORESHOCK_HOST": HOST,
                     "FORESHOCK_PORT": str(self.port),
-                    "FORESHOCK_DATA_DIR": str(self._data_dir),
+                    "FORESHOCK_DATA_DIR": str(self.data_dir),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from collections.abc import Callable
@@ -34,6 +35,7 @@ def tell_story(options: Options, *, say: Callable[[str], None] = tqdm.write) -> 
     Everything is kept in a temporary folder that goes with the process.
     """
     torch.set_num_threads(1)
+    _forget_settings()
     with (
         tempfile.TemporaryDirectory(prefix="foreshock-demo-") as folder,
         DemoServer(Path(folder), port=options.port) as server,
@@ -73,7 +75,8 @@ def _one_run(
 ) -> tuple[list[float], list[SeenIncident]]:
     """Train one run while its incidents are told; its losses and every incident it ever had."""
     with IncidentTeller(url=server.url, run=recipe.run, tell=say) as teller:
-        losses = train(recipe, text_B=text_B, url=server.url)
+        spool_dir = server.data_dir / "spool"
+        losses = train(recipe, text_B=text_B, url=server.url, spool_dir=spool_dir)
         server.check()
         teller.wait_until_read(num_frames=recipe.num_steps)
     return losses, list(teller.incidents.values())
@@ -91,6 +94,12 @@ def _summary(verdict: Verdict) -> list[str]:
     elif not verdict.failures:
         lines.append("too few steps for the fault to reach the loss: nothing to judge")
     return lines
+
+
+def _forget_settings() -> None:
+    """Make the demo deaf to `FORESHOCK_*`: a production address, token or run id is not for it."""
+    for name in [name for name in os.environ if name.startswith("FORESHOCK_")]:
+        del os.environ[name]
 
 
 def _wait_for_interrupt(server: DemoServer) -> None:

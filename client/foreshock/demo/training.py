@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.nn import functional
@@ -69,10 +70,11 @@ def optimizer_of(
     return optimizer, schedule
 
 
-def train(recipe: Recipe, *, text_B: torch.Tensor, url: str) -> list[float]:
+def train(recipe: Recipe, *, text_B: torch.Tensor, url: str, spool_dir: Path) -> list[float]:
     """Train a fresh model with Foreshock attached; the loss of every step, in nats a byte.
 
-    The same recipe on the same machine gives the same losses.
+    A real training gives `watch` no `spool_dir`: only the demo leaves nothing behind. The same
+    recipe on the same machine gives the same losses.
     """
     size = ModelSize()
     torch.manual_seed(recipe.seed)
@@ -81,7 +83,9 @@ def train(recipe: Recipe, *, text_B: torch.Tensor, url: str) -> list[float]:
     source = batches(text_B, seed=recipe.seed, batch_size=BATCH_SIZE, context=size.context)
     losses: list[float] = []
     with (
-        foreshock.watch(model, optimizer, run=recipe.run, url=url) as watch,
+        foreshock.watch(
+            model, optimizer, run=recipe.run, run_id=recipe.run, url=url, spool_dir=spool_dir
+        ) as watch,
         tqdm(total=recipe.num_steps, desc=recipe.run, unit="step", leave=True) as bar,
     ):
         for _, (inputs_NC, targets_NC) in zip(range(recipe.num_steps), source, strict=False):

@@ -59,7 +59,7 @@ def judge(
             failures.append(f"the loss moved at step {loss_step} and no incident was raised")
         elif first.opened_step >= loss_step:
             failures.append(
-                f"the first incident opened at step {first.opened_step}, after the loss had moved "
-                f"at step {loss_step}"
+                f"the first incident opened at step {first.opened_step}, not before the loss "
+                f"moved at step {loss_step}"
             )
     return Verdict(loss_step=loss_step, first_incident=first, failures=tuple(failures))
