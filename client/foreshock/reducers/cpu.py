@@ -1,0 +1,161 @@
+"""Measures CPU tensors with the compiled kernels: one C call for many tensors, without the GIL."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from foreshock.errors import ReducerError
+from foreshock.reducers.library import BAD_ROW, JOB_FIELDS, LIBRARY, OK, load_library
+from foreshock.reducers.protocol import UnitView
+from foreshock.reducers.tensors import check_view, dtype_code, flatten, is_dense, refusal
+from foreshock.wire.names import STATISTICS
+
+
+@dataclass(frozen=True, slots=True)
+class CpuPending:
+    """Statistics that are already there; each step has arrays of its own."""
+
+    stats: npt.NDArray[np.float32]
+    histogram: npt.NDArray[np.uint32]
+
+    def result(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint32]]:
+        """Statistics [rows, 13] and exponent histograms [rows, 64]."""
+        return self.stats, self.histogram
+
+
+class CpuReducer:
+    """The reducer for CPU tensors. Calls from several threads take turns.
+
+    Raises ReducerError where the library is missing, and for tensors that have no statistics;
+    a call that raises has measured nothing.
+    """
+
+    name = "cpu"
+
+    def __init__(self, library: Path = LIBRARY) -> None:
+        self._library = load_library(library)
+        self._table = ctypes.c_void_p(self._library.foreshock_table_new())
+        if not self._table:
+            raise ReducerError("not enough memory for the reducer's table: free some memory")
+        weakref.finalize(self, self._library.foreshock_table_free, self._table)
+        self._lock = threading.Lock()
+        self._num_rows = 0
+
+    def resize(self, num_rows: int) -> None:
+        """Make room for `num_rows` rows; rows already measured on this step keep their values."""
+        if num_rows < self._num_rows:
+            raise ReducerError(f"a table of {self._num_rows} rows cannot shrink to {num_rows}")
+        with self._lock:
+            if self._library.foreshock_table_resize(self._table, num_rows) != OK:
+                raise ReducerError(f"not enough memory for a table of {num_rows} rows")
+            self._num_rows = num_rows
+
+    def measure(
+        self,
+        rows: Sequence[int],
+        tensors: Sequence[torch.Tensor],
+        *,
+        units: Sequence[UnitView | None] | None = None,
+        scale: float | torch.Tensor = 1.0,
+    ) -> None:
+        """Merge `scale * tensor`, rounded to float32 (float64: to float64), into each row."""
+        factor = float(scale)
+        if not math.isfinite(factor):
+            raise ReducerError(f"the scale is {factor}: it must be a finite number")
+        views = units if units is not None else (None,) * len(tensors)
+        jobs: list[int] = []
+        keep: list[torch.Tensor] = []  # copies live until the kernel has read them
+        for row, tensor, view in zip(rows, tensors, views, strict=True):
+            code = dtype_code(tensor, "cpu")
+            if view is not None:
+                check_view(tensor, view)
+            if view is not None or not tensor.is_contiguous():
+                tensor, view = flatten(tensor.detach(), view)
+                keep.append(tensor)
+            address, numel = tensor.data_ptr(), tensor.numel()
+            if not address and numel:
+                raise refusal(tensor, "cpu")
+            if view is None:
+                jobs += (address, 0, numel, code, row, -1, 0, 0, 0)
+            else:
+                jobs += (address, 0, numel, code, row, -1, view.outer, view.units, view.inner)
+        self._run(jobs, factor)
+
+    def measure_update(
+        self,
+        update_rows: Sequence[int],
+        weight_rows: Sequence[int],
+        tensors: Sequence[torch.Tensor],
+        previous: Sequence[torch.Tensor],
+    ) -> None:
+        """In one read: `tensor - previous` and `tensor` into their rows, then copy the tensor."""
+        jobs: list[int] = []
+        copies: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        rows = zip(update_rows, weight_rows, tensors, previous, strict=True)
+        for update_row, weight_row, tensor, before in rows:
+            code = dtype_code(tensor, "cpu")
+            if dtype_code(before, "cpu") != code or before.shape != tensor.shape:
+                raise ReducerError(
+                    f"the previous values have dtype {before.dtype} and shape"
+                    f" {tuple(before.shape)}, the tensor {tensor.dtype} and"
+                    f" {tuple(tensor.shape)}: keep them as torch.empty_like(tensor)"
+                )
+            now, then = tensor, before
+            same_order = tensor.stride() == before.stride() and is_dense(tensor)
+            if not (same_order or (tensor.is_contiguous() and before.is_contiguous())):
+                now, then = tensor.detach().contiguous(), before.contiguous()
+                copies.append((now, then, before))
+            address, old, numel = now.data_ptr(), then.data_ptr(), now.numel()
+            if numel and not (address and old):
+                raise refusal(tensor, "cpu")
+            if numel and address == old:
+                raise ReducerError(
+                    "the previous values share the tensor's memory, so the update would always"
+                    " be 0: keep them as tensor.detach().clone()"
+                )
+            if numel:
+                jobs += (address, old, numel, code, weight_row, update_row, 0, 0, 0)
+            else:
+                for row in (weight_row, update_row):
+                    if row >= 0:
+                        jobs += (0, 0, 0, code, row, -1, 0, 0, 0)
+        self._run(jobs, 1.0)
+        for _, then, before in copies:
+            if then is not before:
+                before.copy_(then)
+
+    def finish(self) -> CpuPending:
+        """Finalise the table of this step and empty it."""
+        with self._lock:
+            stats = np.empty((self._num_rows, len(STATISTICS)), np.float32)
+            histogram = np.empty((self._num_rows, 64), np.uint32)
+            self._library.foreshock_finish(self._table, stats.ctypes.data, histogram.ctypes.data)
+        return CpuPending(stats, histogram)
+
+    @property
+    def instruction_set(self) -> str:
+        """`avx2` or `portable`: which copy of the kernels this machine runs."""
+        return str(self._library.foreshock_instruction_set().decode())
+
+    def _run(self, jobs: list[int], scale: float) -> None:
+        array = (ctypes.c_longlong * len(jobs))(*jobs)
+        with self._lock:
+            status = self._library.foreshock_measure(
+                self._table, array, len(jobs) // JOB_FIELDS, scale
+            )
+        if status == BAD_ROW:
+            raise ReducerError(
+                f"a row lies outside the table of {self._num_rows} rows: call resize first"
+            )
+        if status != OK:
+            raise ReducerError("not enough memory for the per-unit sums: free some memory")
