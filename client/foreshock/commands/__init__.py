@@ -1,14 +1,11 @@
-"""The seam between the command line and those who add a sub-command to it."""
+"""The seam between the command line and those who add a sub-command to it: an entry point of the
+group `foreshock.commands`, `name = "module:command"`, that points to a `Command`."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
-
-GROUP: Final = "foreshock.commands"
-"""Entry-point group: an installed distribution adds `name = "module:command"`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

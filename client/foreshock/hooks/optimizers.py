@@ -1,0 +1,156 @@
+"""Optimizer hooks: gradients before the step, weights and updates after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from foreshock.hooks.activations import clean_name
+from foreshock.hooks.guard import Guard
+from foreshock.hooks.meter import Meter, local, measurable
+
+
+def named_parameters(model: nn.Module) -> dict[nn.Parameter, str]:
+    """Parameters by their first clean name; a tied weight appears once."""
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    inner = model.module if isinstance(model, parallel) else model
+    return {parameter: clean_name(name) for name, parameter in inner.named_parameters()}
+
+
+class OptimizerHooks:
+    """Hooks on the step of each optimizer. `before_step` is called before anything is measured,
+    `after_step(optimizer)` after everything was.
+
+    A gradient is measured once between two steps: by `grads_ready`, before clipping, or else in
+    the pre-hook. One copy of the weights is kept while updates are measured.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        meter: Meter,
+        guard: Guard,
+        *,
+        keep_previous: bool,
+        before_step: Callable[[], None],
+        after_step: Callable[[torch.optim.Optimizer], None],
+    ) -> None:
+        self._names = named_parameters(model)
+        self._optimizers, self._meter, self._guard = optimizers, meter, guard
+        self._keep_previous = keep_previous
+        self._before_step, self._after_step = before_step, after_step
+        self._ready: set[nn.Parameter] = set()
+        self._previous: dict[nn.Parameter, torch.Tensor] = {}
+        self.found_inf: list[torch.Tensor] = []
+        self._handles = [
+            handle
+            for optimizer in optimizers
+            for handle in (
+                optimizer.register_step_pre_hook(self._before),
+                optimizer.register_step_post_hook(self._after),
+            )
+        ]
+
+    def remove(self) -> None:
+        """Take every hook off the optimizers, and let go of the weights' copies."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._previous.clear()
+        self._ready.clear()
+
+    def grads_ready(self) -> None:
+        """Measure the gradients of all parameters now."""
+        # Marked by presence, not by being due, so that the pre-hook does not measure them clipped.
+        parameters = [p for p in self._names if p.grad is not None and p not in self._ready]
+        self._ready.update(parameters)
+        self._measure_gradients(parameters, 1.0)
+
+    def weights_only(self) -> None:
+        """Measure the weights of a model that no optimizer of ours steps."""
+        if "weight" in self._meter.due:
+            self._measure_weights(list(self._names))
+
+    def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._guard.run("step", self._before_step)
+        self._guard.run("gradient", self._gradients_of, optimizer)
+        if self._keep_previous:
+            self._guard.run("update", self._remember, optimizer)
+
+    def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._guard.run("weight", self._weights_of, optimizer)
+        self._guard.run("step", self._after_step, optimizer)
+
+    def _parameters(self, optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter in self._names and measurable(parameter):
+                    yield parameter
+
+    def _gradients_of(self, optimizer: torch.optim.Optimizer) -> None:
+        # A fused optimizer under GradScaler unscales inside its kernel, and steps even on Inf.
+        scale: float | torch.Tensor = 1.0
+        grad_scale = getattr(optimizer, "grad_scale", None)
+        if isinstance(grad_scale, torch.Tensor):
+            scale = grad_scale.detach().reciprocal()
+        found_inf = getattr(optimizer, "found_inf", None)
+        if isinstance(found_inf, torch.Tensor):
+            self.found_inf.append(found_inf.detach().clone())
+        mine = list(self._parameters(optimizer))
+        self._measure_gradients([p for p in mine if p not in self._ready], scale)
+        self._ready.difference_update(mine)
+
+    def _measure_gradients(
+        self, parameters: Sequence[nn.Parameter], scale: float | torch.Tensor
+    ) -> None:
+        if "gradient" not in self._meter.due:
+            return
+        rows, gradients = [], []
+        for parameter in parameters:
+            if parameter.grad is None or not measurable(parameter.grad):
+                continue
+            rows.append(self._row("gradient", parameter))
+            gradients.append(local(parameter.grad))
+        self._meter.measure("gradient", rows, gradients, scale=scale)
+
+    def _remember(self, optimizer: torch.optim.Optimizer) -> None:
+        """Copy weights that have no copy yet, or an old one because their last step was not due."""
+        if "update" not in self._meter.due:
+            return
+        for parameter in self._parameters(optimizer):
+            now, before = local(parameter), self._previous.get(parameter)
+            if before is None or before.shape != now.shape or before.device != now.device:
+                self._previous[parameter] = now.clone()
+
+    def _weights_of(self, optimizer: torch.optim.Optimizer) -> None:
+        due, meter = self._meter.due, self._meter
+        parameters = list(self._parameters(optimizer))
+        copied = [p for p in parameters if p in self._previous]
+        if "update" in due and copied:
+            updates = [self._row("update", p) for p in copied]
+            weights = [self._row("weight", p) if "weight" in due else -1 for p in copied]
+            fits = [i for i, row in enumerate(updates) if row >= 0]
+            meter.reducer.measure_update(
+                [updates[i] for i in fits],
+                [weights[i] for i in fits],
+                [local(copied[i]) for i in fits],
+                [self._previous[copied[i]] for i in fits],
+            )
+            meter.measured.update(due & {"update", "weight"})
+            parameters = [p for p in parameters if p not in self._previous]
+        if "weight" in due:
+            self._measure_weights(parameters)
+
+    def _measure_weights(self, parameters: Sequence[nn.Parameter]) -> None:
+        parameters = [p for p in parameters if measurable(p)]
+        rows = [self._row("weight", p) for p in parameters]
+        self._meter.measure("weight", rows, [local(p) for p in parameters])
+
+    def _row(self, kind: str, parameter: nn.Parameter) -> int:
+        name = self._names[parameter]
+        module = name.rpartition(".")[0] or "(model)"
+        return self._meter.series.row(kind, name, local(parameter), module)
