@@ -34,17 +34,14 @@ def test_an_untrained_model_knows_nothing(model: LanguageModel) -> None:
 
 def test_residual_projections_start_smaller_by_the_depth(model: LanguageModel) -> None:
     """What adds to the residual stream starts at 0.02 / sqrt(2 L), everything else at 0.02."""
-    parameters = dict(model.named_parameters())
-    assert float(parameters["blocks.0.attn.qkv.weight"].detach().std()) == pytest.approx(
-        0.02, rel=0.1
-    )
+
+    def spread(name: str) -> float:
+        return float(model.get_parameter(name).detach().std())
+
     shrunk = 0.02 / math.sqrt(8)
-    assert float(parameters["blocks.3.attn.proj.weight"].detach().std()) == pytest.approx(
-        shrunk, rel=0.1
-    )
-    assert float(parameters["blocks.3.mlp_down.weight"].detach().std()) == pytest.approx(
-        shrunk, rel=0.1
-    )
+    assert spread("blocks.0.attn.qkv.weight") == pytest.approx(0.02, rel=0.1)
+    assert spread("blocks.3.attn.proj.weight") == pytest.approx(shrunk, rel=0.1)
+    assert spread("blocks.3.mlp_down.weight") == pytest.approx(shrunk, rel=0.1)
 
 
 def test_the_largest_attention_logit_is_that_of_any_block(model: LanguageModel) -> None:

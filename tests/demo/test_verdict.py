@@ -21,10 +21,10 @@ def incident(opened_step: int) -> SeenIncident:
 
 
 def test_a_lasting_difference_moves_the_loss_where_it_begins() -> None:
-    """The loss moved at the first step of the first window whose mean excess is above 0.1."""
+    """A quarter of a nat more from step 50 on is found at step 50."""
     twin = [2.0] * 100
     losses = [2.0] * 50 + [2.25] * 50
-    assert loss_moved_step(losses, twin) == 46
+    assert loss_moved_step(losses, twin) == 50
 
 
 def test_one_bad_batch_does_not_move_the_loss() -> None:
@@ -36,7 +36,7 @@ def test_one_bad_batch_does_not_move_the_loss() -> None:
 
 def test_a_loss_that_is_not_a_number_has_moved() -> None:
     """NaN compares false with everything and counts as moved all the same."""
-    assert loss_moved_step([2.0] * 20 + [math.nan] * 20, [2.0] * 40) == 11
+    assert loss_moved_step([2.0] * 20 + [math.nan] * 20, [2.0] * 40) == 20
 
 
 @pytest.mark.parametrize("num_steps", [0, 9])

@@ -20,14 +20,18 @@ MOVED_STEPS = 10
 
 
 def loss_moved_step(losses: Sequence[float], twin_losses: Sequence[float]) -> int | None:
-    """First step of the first `MOVED_STEPS` steps whose mean loss exceeds the twin's by
-    `MOVED_NATS`, or is not finite; None if that never happens."""
+    """The step at which `losses` left `twin_losses` for good; None if that never happens.
+
+    It is looked for in the first `MOVED_STEPS` steps whose mean excess reaches `MOVED_NATS` or is
+    not finite, and is the first of them that itself exceeds the twin by as much.
+    """
     num_steps = min(len(losses), len(twin_losses))
     excess_S = np.asarray(losses[:num_steps]) - np.asarray(twin_losses[:num_steps])
     for first in range(num_steps - MOVED_STEPS + 1):
-        mean = float(excess_S[first : first + MOVED_STEPS].mean())
-        if not mean < MOVED_NATS:
-            return first
+        window = excess_S[first : first + MOVED_STEPS]
+        # Written so that NaN, which compares false with everything, counts as moved.
+        if not float(window.mean()) < MOVED_NATS:
+            return first + int(np.argmax(~(window < MOVED_NATS)))
     return None
 
 
