@@ -1,0 +1,365 @@
+// @ts-check
+/** The Run page: puts state, data, drawings and controls together. */
+import { controlBrush, controlKeys, controlPlot } from "./controls.js";
+import { Clock } from "./clock.js";
+import { RunData } from "./data.js";
+import { Screen } from "./screen.js";
+import { Live } from "./live.js";
+import { element, write } from "./readout.js";
+import { gutter, readColours } from "./sheet.js";
+import { chosenIncident, incidentOrds, rowOf } from "./state.js";
+import { toggle } from "./theme.js";
+import { clamp, readAddress, writeAddress } from "./view.js";
+import { whole } from "./numbers.js";
+
+/** @typedef {import("./state.js").State} State */
+/** @typedef {import("./pool.js").View} View */
+
+/** Columns of the whole-run answers: sharp enough while a gesture lasts. */
+const WHOLE_COLUMNS = 1024;
+/** A gesture is over when nothing moved for this long; then the window is fetched sharply. */
+const REST_MILLISECONDS = 140;
+const SCALARS = ["loss", "grad_norm"];
+
+const run = document.body.dataset.run ?? "";
+const data = new RunData(run);
+const shared = readAddress(location.search);
+
+/** @type {State} */
+const state = {
+  run,
+  frames: 0,
+  series: [],
+  rows: [],
+  incidents: [],
+  events: [],
+  clock: new Clock([], [], 0),
+  view: { x0: 0, x1: 1, y0: 0, y1: 1 },
+  following: true,
+  kind: "",
+  statistic: "",
+  mode: shared.mode ?? "deviation",
+  pin: shared.cell,
+  hover: null,
+  incident: shared.incident,
+  scalars: {},
+  whole: null,
+  near: null,
+  line: null,
+  coding: { mode: "deviation", low: -1, high: 1, scale: 1 },
+  table: new Uint32Array(65536),
+  colours: readColours(),
+  gutter: gutter(),
+};
+const screen = new Screen(state, chooseRow);
+
+// ---- fetching ------------------------------------------------------------------------------------
+
+/** @type {AbortController | null} */
+let asking = null;
+let resting = 0;
+
+function metric() {
+  return { kind: state.kind, statistic: state.statistic, mode: state.mode };
+}
+
+/** The whole run, coarsely. */
+async function fetchWhole() {
+  const window = { from: 0, to: state.frames, columns: WHOLE_COLUMNS };
+  const [heat, scalars] = await Promise.all([
+    data.heatmap(metric(), window),
+    data.scalars(SCALARS, window),
+  ]);
+  state.whole = heat.grid;
+  state.coding = heat.coding;
+  state.clock = scalars.clock;
+  for (const [name, track] of Object.entries(scalars.tracks)) {
+    state.scalars[name] = { whole: track, near: state.scalars[name]?.near ?? null };
+  }
+}
+
+/** What the window shows, a column a pixel; an answer that was overtaken is dropped. */
+async function fetchNear() {
+  asking?.abort();
+  const { signal } = asking = new AbortController();
+  const { view, pin } = state;
+  const window = { from: view.x0, to: Math.min(view.x1, state.frames), columns: screen.columns() };
+  const series = pin ? state.rows[pin.row] : undefined;
+  try {
+    const [heat, scalars, line] = await Promise.all([
+      data.heatmap(metric(), window, signal),
+      data.scalars(SCALARS, window, signal),
+      series ? data.line(series.index, state.statistic, window, signal) : null,
+    ]);
+    if (signal.aborted) return;
+    state.near = heat.grid;
+    state.line = line;
+    for (const [name, track] of Object.entries(scalars.tracks)) {
+      const scalar = state.scalars[name];
+      if (scalar) scalar.near = track;
+    }
+    screen.redraw("all");
+  } catch (error) {
+    if (!signal.aborted) complain(error);
+  }
+}
+
+function fetchNearSoon() {
+  clearTimeout(resting);
+  resting = setTimeout(fetchNear, REST_MILLISECONDS);
+}
+
+/** @param {unknown} error */
+function complain(error) {
+  write("trouble", error instanceof Error ? error.message : String(error));
+  element("trouble").hidden = false;
+}
+
+// ---- what a person can do ------------------------------------------------------------------------
+
+/** @param {View} view */
+function show(view) {
+  state.view = clamp(view, state.frames, state.rows.length);
+  state.following = state.view.x1 >= state.frames - 0.5;
+  screen.redraw("all");
+  fetchNearSoon();
+  share();
+}
+
+/** @param {import("./view.js").Cell | null} cell */
+function pin(cell) {
+  const before = state.pin?.row;
+  state.pin = cell;
+  screen.redraw("all");
+  if (cell && cell.row !== before) fetchNearSoon();
+  if (cell) screen.announce();
+  share();
+}
+
+/** @param {number} row */
+function chooseRow(row) {
+  pin({ ord: state.pin?.ord ?? Math.max(0, state.frames - 1), row });
+}
+
+/** @param {number} number */
+function choose(number) {
+  state.incident = number;
+  const incident = chosenIncident(state);
+  if (!incident) return;
+  const { onset } = incidentOrds(state, incident);
+  const row = rowOf(state, incident.root);
+  pin({ ord: onset, row: Math.max(0, row) });
+  void showVerdict();
+}
+
+/** @param {1 | -1} step */
+function neighbour(step) {
+  const count = state.incidents.length;
+  const at = state.incidents.findIndex((incident) => incident.number === state.incident);
+  const next = state.incidents[at < 0 ? count - 1 : (at + step + count) % count];
+  if (next) choose(next.number);
+}
+
+function zoomIncident() {
+  const incident = chosenIncident(state);
+  if (!incident) return;
+  const { onset, loss, end } = incidentOrds(state, incident);
+  const last = Math.min(state.frames, Math.max(end ?? 0, loss ?? 0, onset + 40));
+  const room = Math.max(20, (last - onset) * 0.9);
+  show({ ...state.view, x0: onset - room, x1: last + room });
+}
+
+function wholeRun() {
+  show({ x0: 0, x1: state.frames, y0: 0, y1: state.rows.length });
+}
+
+async function showMetric() {
+  state.rows = state.series.filter((series) => series.kind === state.kind);
+  state.near = null;
+  state.line = null;
+  state.view = clamp({ ...state.view, y0: 0, y1: state.rows.length }, state.frames, state.rows.length);
+  if (state.pin) state.pin.row = Math.min(state.pin.row, Math.max(0, state.rows.length - 1));
+  element("trouble").hidden = true;
+  try {
+    await fetchWhole();
+  } catch (error) {
+    complain(error);
+  }
+  screen.recolour();
+  screen.redraw("all");
+  fetchNearSoon();
+  share();
+}
+
+/** @param {"absolute" | "deviation"} mode */
+function showMode(mode) {
+  state.mode = mode;
+  void showMetric();
+}
+
+function share() {
+  const { view, frames, rows } = state;
+  const entire = view.x0 <= 0 && view.x1 >= frames && view.y0 <= 0 && view.y1 >= rows.length;
+  const address = writeAddress({
+    view: entire ? null : view,
+    cell: state.pin,
+    incident: state.incident,
+    kind: state.kind,
+    statistic: state.statistic,
+    mode: state.mode,
+  });
+  history.replaceState(null, "", address || location.pathname);
+}
+
+/** The server words the verdict; the page only puts it in its place. */
+async function showVerdict() {
+  const query = state.incident === null ? "" : `?incident=${state.incident}`;
+  const response = await fetch(`/runs/${encodeURIComponent(run)}/verdict${query}`);
+  if (!response.ok) return;
+  const parsed = new DOMParser().parseFromString(await response.text(), "text/html");
+  const fresh = parsed.getElementById("verdict");
+  if (fresh) element("verdict").replaceWith(document.adoptNode(fresh));
+}
+
+// ---- news ----------------------------------------------------------------------------------------
+
+let catchingUp = false;
+let heardAt = Date.now();
+
+/** @param {import("./live.js").News} news */
+async function hear(news) {
+  heardAt = Date.now();
+  if (catchingUp) return;
+  catchingUp = true;
+  try {
+    const before = state.frames;
+    const fresh = await data.run();
+    state.events = fresh.events;
+    state.frames = Math.max(fresh.frames, news.upto ?? 0);
+    if (state.following) {
+      const wide = state.view.x0 <= 0 ? state.frames : state.view.x1 - state.view.x0;
+      state.view = clamp(
+        { ...state.view, x0: state.frames - wide, x1: state.frames },
+        state.frames,
+        state.rows.length,
+      );
+    }
+    if (state.frames !== before) await fetchWhole();
+    await refreshIncidents();
+    write("head-step", whole(state.clock.stepAt(state.frames - 1)));
+    screen.recolour();
+    screen.redraw("all");
+    await fetchNear();
+  } catch (error) {
+    complain(error);
+  } finally {
+    catchingUp = false;
+  }
+}
+
+async function refreshIncidents() {
+  const before = JSON.stringify(state.incidents);
+  state.incidents = await data.incidents();
+  if (JSON.stringify(state.incidents) === before) return;
+  state.incident ??= state.incidents.findLast((incident) => incident.state === "open")?.number ?? null;
+  await showVerdict();
+}
+
+/** @param {import("./live.js").Condition} condition */
+function showCondition(condition) {
+  element("pulse").dataset.state = condition;
+  write("pulse-word", condition === "lost" ? "reconnecting" : condition === "live" ? "live" : "connecting");
+}
+
+function showAge() {
+  const seconds = Math.round((Date.now() - heardAt) / 1000);
+  write(
+    "pulse-age",
+    seconds < 3 ? "now" : seconds < 90 ? `${seconds} s ago` : `${Math.round(seconds / 60)} min ago`,
+  );
+}
+
+// ---- start ---------------------------------------------------------------------------------------
+
+/** @param {string[]} statistics */
+function fillMetrics(statistics) {
+  const select = /** @type {HTMLSelectElement} */ (element("metric"));
+  for (const kind of [...new Set(state.series.map((series) => series.kind))]) {
+    const group = document.createElement("optgroup");
+    group.label = kind.replace("_", " ");
+    for (const statistic of statistics) {
+      const option = document.createElement("option");
+      option.value = `${kind}/${statistic}`;
+      option.textContent = `${kind.replace("_", " ")} ${statistic.replaceAll("_", " ")}`;
+      group.append(option);
+    }
+    select.append(group);
+  }
+  const kinds = new Set(state.series.map((series) => series.kind));
+  const root = chosenIncident(state)?.root?.split(":")[0] ?? "";
+  state.kind = [shared.kind ?? "", root, "gradient"].find((kind) => kinds.has(kind)) ?? [...kinds][0] ?? "";
+  state.statistic = statistics.includes(shared.statistic ?? "") ? shared.statistic ?? "" : "rms";
+  select.value = `${state.kind}/${state.statistic}`;
+  select.addEventListener("change", () => {
+    [state.kind = "", state.statistic = ""] = select.value.split("/");
+    void showMetric();
+  });
+}
+
+/** @type {import("./controls.js").Wishes} */
+const wishes = {
+  show,
+  pin,
+  choose,
+  neighbour,
+  zoomIncident,
+  hover: (cell, at) => {
+    state.hover = cell;
+    screen.point(at);
+  },
+  switchMode: () => showMode(state.mode === "deviation" ? "absolute" : "deviation"),
+  whole: wholeRun,
+  switchTheme: toggle,
+  help: () => /** @type {HTMLDialogElement} */ (element("help")).showModal(),
+};
+
+function control() {
+  controlPlot(element("heatmap"), state, wishes, true);
+  for (const id of ["loss", "grad_norm", "series"]) controlPlot(element(id), state, wishes, false);
+  controlBrush(element("brush"), state, wishes);
+  controlKeys(state, wishes);
+  element("lane").addEventListener("click", (event) => {
+    const number = screen.lane.incidentAt(event.offsetX);
+    if (number !== null) choose(number);
+  });
+  element("show-deviation").addEventListener("click", () => showMode("deviation"));
+  element("show-absolute").addEventListener("click", () => showMode("absolute"));
+  element("show-whole").addEventListener("click", wholeRun);
+  element("open-help").addEventListener("click", wishes.help);
+  document.addEventListener("click", (event) => {
+    const id = /** @type {HTMLElement} */ (event.target).id;
+    if (id === "zoom-incident") zoomIncident();
+    if (id === "copy-verdict") {
+      void navigator.clipboard.writeText(`${element("sentence").textContent?.trim()}\n${location.href}`);
+    }
+  });
+}
+
+async function start() {
+  const [fresh, table, incidents] = await Promise.all([data.run(), data.series(), data.incidents()]);
+  Object.assign(state, { frames: fresh.frames, events: fresh.events, series: table.series, incidents });
+  state.incident ??= incidents.findLast((incident) => incident.state === "open")?.number ?? null;
+  fillMetrics(table.statistics);
+  state.view = shared.view ?? { x0: 0, x1: state.frames, y0: 0, y1: Infinity };
+  const wanted = shared.view;
+  await showMetric();
+  if (wanted) show(wanted);
+  const incident = chosenIncident(state);
+  if (incident && !state.pin) choose(incident.number);
+  control();
+  new Live(run, { news: hear, condition: showCondition });
+  setInterval(showAge, 1000);
+  document.documentElement.dataset.ready = "";
+}
+
+start().catch(complain);

@@ -1,0 +1,145 @@
+"""The head of the Run and Incident pages: what went wrong first, in a sentence and a few facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from foreshock_service.domain.incidents import Incident, State
+from foreshock_service.domain.runs import RunEvent
+from foreshock_service.web.health import Health
+from foreshock_service.web.words import ratio, steps, whole
+
+_DEFAULT_DETAIL: Final = "Every layer is measured against its own baseline."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One number beside the sentence."""
+
+    name: str
+    value: str
+    note: str = ""
+    mono: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the template shows; `link` leads to the incident, None where there is none."""
+
+    tone: str
+    sentence: str
+    detail: str
+    kicker: str
+    badge: str = ""
+    facts: tuple[Fact, ...] = ()
+    link: str | None = None
+
+
+def verdict_of_incident(
+    incident: Incident,
+    sentence: str,
+    *,
+    link: str | None,
+    events: Sequence[RunEvent],
+    newest_step: int,
+) -> Verdict:
+    """The verdict that an incident gives; `newest_step` is the run's, for the steps to redo."""
+    return Verdict(
+        tone="good" if incident.state is not State.OPEN else str(incident.severity),
+        badge=str(incident.severity),
+        kicker=f"Incident {incident.number} · {_state(incident)}",
+        sentence=sentence,
+        detail=_detail(incident),
+        facts=_facts(incident, events, newest_step),
+        link=link,
+    )
+
+
+def verdict_of_calm(health: Health, *, num_series: int, newest_step: int | None) -> Verdict:
+    """The verdict on a run without incidents."""
+    sentence = {
+        "Steady": "Nothing has left its baseline",
+        "Silent": "The run has fallen silent",
+        "Crashed": "The run ended without saying so",
+        "Done": "The run finished without an incident",
+    }.get(health.word, "Nothing has left its baseline")
+    if newest_step is None:
+        return Verdict(
+            tone="ended", kicker=health.word, sentence="No step has been measured yet", detail=""
+        )
+    if health.word == "Steady":
+        sentence += f" in {steps(newest_step)}"
+    detail = _DEFAULT_DETAIL if num_series else "Only scalars are reported: there are no layers."
+    return Verdict(
+        tone=health.tone,
+        kicker=health.word if num_series == 0 else f"{health.word} · {whole(num_series)} tensors",
+        sentence=sentence,
+        detail=detail,
+    )
+
+
+def _state(incident: Incident) -> str:
+    words = {
+        State.OPEN: "still open",
+        State.RECOVERED: "recovered",
+        State.RESOLVED: "resolved",
+    }[incident.state]
+    if incident.acknowledged_by:
+        words += f" · seen by {incident.acknowledged_by}"
+    return words
+
+
+def _detail(incident: Incident) -> str:
+    sentences = []
+    if incident.num_affected and incident.num_series:
+        off = f"{whole(incident.num_affected)} of {whole(incident.num_series)} tensors"
+        sentences.append(f"{off} have left their baseline.")
+    if len(incident.departures) > 1:
+        first, last = incident.departures[0], incident.departures[-1]
+        if last.step > first.step:
+            sentences.append(f"The last listed followed after {steps(last.step - first.step)}.")
+    farthest = max(incident.departures, key=lambda d: abs(d.ratio), default=None)
+    if farthest is not None and farthest.ratio > 0:
+        name = farthest.series.partition(":")[2]
+        sentences.append(f"{name} is now the farthest off, at {ratio(farthest.ratio)}.")
+    return " ".join(sentences) or _DEFAULT_DETAIL
+
+
+def _facts(incident: Incident, events: Sequence[RunEvent], newest_step: int) -> tuple[Fact, ...]:
+    onset = whole(incident.onset_step)
+    first = (incident.root_series or "").partition(":")[2] or incident.group
+    facts = [
+        Fact(name="First layer to leave baseline", value=first, note=f"step {onset}", mono=True)
+        if first
+        else Fact(name="Began", value=f"step {onset}", note="no layer before the others")
+    ]
+    lead = incident.lead_steps
+    if lead is None:
+        facts.append(Fact(name="Lead over the loss", value="–", note="the loss has not moved"))
+    elif lead > 0:
+        note = f"it moved at {whole(incident.onset_step + lead)}"
+        facts.append(Fact(name="Lead over the loss", value=steps(lead), note=note))
+    else:
+        facts.append(Fact(name="Lead over the loss", value="none", note="both moved together"))
+    if incident.num_series:
+        value = f"{whole(incident.num_affected)} of {whole(incident.num_series)}"
+        facts.append(Fact(name="Tensors affected", value=value, note="off their baseline"))
+    clean = last_clean_checkpoint(events, incident.onset_step)
+    if clean is not None:
+        note = f"{steps(max(0, newest_step - clean))} to redo"
+        facts.append(Fact(name="Last clean checkpoint", value=whole(clean), note=note))
+    return tuple(facts)
+
+
+def last_clean_checkpoint(events: Sequence[RunEvent], onset_step: int) -> int | None:
+    """The step of the last checkpoint written before the onset; None where none was reported."""
+    return max(
+        (
+            event.step
+            for event in events
+            if event.kind == "checkpoint" and event.step is not None and event.step < onset_step
+        ),
+        default=None,
+    )
