@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foreshock.watch import Watch, watch
+    from foreshock.watching import Watch, watch
 
 __all__ = ["Watch", "__version__", "watch"]
 __version__ = "0.1.0"
@@ -14,7 +15,5 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Load the client only when it is used, so that `import foreshock` costs a trainer nothing."""
     if name in ("Watch", "watch"):
-        import importlib
-
-        return getattr(importlib.import_module("foreshock.watch"), name)
+        return getattr(importlib.import_module("foreshock.watching"), name)
     raise AttributeError(f"module 'foreshock' has no attribute {name!r}")

@@ -17,7 +17,7 @@ _OF_THE_SERVICE: Final = ("serve", "migrate", "token")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     given = list(sys.argv[1:] if arguments is None else arguments)
     available = {point.name: point for point in entry_points(group=_GROUP)}
     wanted = next((text for text in given if not text.startswith("-")), None)
@@ -47,17 +47,17 @@ def _add(choices: Any, point: EntryPoint) -> None:
     try:
         command = point.load()
     except ImportError as error:
-        choices.add_parser(point.name, help=f"(not usable: {error})").set_defaults(
-            run=lambda _: _unusable(point.name, error)
-        )
+        message = f"foreshock {point.name} cannot be used here: {error}\n"
+        unusable = choices.add_parser(point.name, help=f"(not usable: {error})")
+        unusable.set_defaults(run=lambda _: _refuse(message))
         return
     parser = choices.add_parser(command.name, help=command.help, description=command.help)
     command.add_arguments(parser)
     parser.set_defaults(run=command.run)
 
 
-def _unusable(name: str, error: ImportError) -> int:
-    sys.stderr.write(f"foreshock {name} cannot be used here: {error}\n")
+def _refuse(message: str) -> int:
+    sys.stderr.write(message)
     return 2
 
 

@@ -22,7 +22,7 @@ def named_parameters(model: nn.Module) -> dict[nn.Parameter, str]:
 
 class OptimizerHooks:
     """Hooks on the step of each optimizer. `before_step` is called before anything is measured,
-    `after_step(optimizer)` after everything was.
+    `after_step` after everything was, both with the optimizer.
 
     A gradient is measured once between two steps: by `grads_ready`, before clipping, or else in
     the pre-hook. One copy of the weights is kept while updates are measured.
@@ -35,13 +35,13 @@ class OptimizerHooks:
         meter: Meter,
         guard: Guard,
         *,
-        keep_previous: bool,
-        before_step: Callable[[], None],
+        update_every: int,
+        before_step: Callable[[torch.optim.Optimizer], None],
         after_step: Callable[[torch.optim.Optimizer], None],
     ) -> None:
         self._names = named_parameters(model)
         self._optimizers, self._meter, self._guard = optimizers, meter, guard
-        self._keep_previous = keep_previous
+        self._update_every = update_every
         self._before_step, self._after_step = before_step, after_step
         self._ready: set[nn.Parameter] = set()
         self._previous: dict[nn.Parameter, torch.Tensor] = {}
@@ -76,9 +76,9 @@ class OptimizerHooks:
             self._measure_weights(list(self._names))
 
     def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._guard.run("step", self._before_step)
+        self._guard.run("step", self._before_step, optimizer)
         self._guard.run("gradient", self._gradients_of, optimizer)
-        if self._keep_previous:
+        if self._update_every:
             self._guard.run("update", self._remember, optimizer)
 
     def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -123,8 +123,12 @@ class OptimizerHooks:
             return
         for parameter in self._parameters(optimizer):
             now, before = local(parameter), self._previous.get(parameter)
+            if before is None and parameter.grad is None:
+                continue  # frozen or unused: nothing moves it
             if before is None or before.shape != now.shape or before.device != now.device:
                 self._previous[parameter] = now.clone()
+            elif self._update_every > 1:
+                before.copy_(now)
 
     def _weights_of(self, optimizer: torch.optim.Optimizer) -> None:
         due, meter = self._meter.due, self._meter

@@ -78,7 +78,7 @@ def drain(
         else:
             if once_per.due(f"{answer.status}"):
                 logger.warning(
-                    "the service did not take a batch (%s); %d wait in %s, training is not affected",
+                    "the service did not take a batch (%s); %d wait in %s; training goes on",
                     _why(answer),
                     len(spool),
                     spool.folder,

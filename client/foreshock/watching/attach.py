@@ -1,0 +1,152 @@
+"""`watch`: builds the parts, in the one place that knows them all."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from foreshock.errors import SettingError
+from foreshock.hooks.activations import ActivationHooks, named_modules, watched_modules
+from foreshock.hooks.guard import Guard
+from foreshock.hooks.meter import Meter
+from foreshock.hooks.optimizers import OptimizerHooks, named_parameters
+from foreshock.hooks.series import SeriesTable
+from foreshock.reducers import select_reducer
+from foreshock.sampling import cadence_of
+from foreshock.sender import Outbox
+from foreshock.settings import load_settings
+from foreshock.spool import Spool, folder_name
+from foreshock.transport import HttpTransport, Transport
+from foreshock.watching.described import origin_of, started
+from foreshock.watching.handle import Parts, Watch
+from foreshock.watching.recorder import Recorder
+from foreshock.wire import Event
+
+_live: Final[weakref.WeakSet[Watch]] = weakref.WeakSet()
+_process_hooks: Final[list[bool]] = []
+
+
+def watch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
+    *,
+    run: str | None = None,
+    project: str | None = None,
+    url: str | None = None,
+    token: str | None = None,
+    tags: Sequence[str] = (),
+    config: Mapping[str, Any] | None = None,
+    transport: Transport | None = None,
+    **settings: Any,
+) -> Watch:
+    """Watch a model while it trains.
+
+    The first of several optimizers is the clock: its step ends a training step where `step()` is
+    never called. `config` and `tags` are shown with the run. Every field of `ClientSettings` may be
+    given by name. Call it once the model is on its device, before the first compiled call.
+
+    Raises:
+        SettingError: a setting or an argument cannot be used.
+        SpoolError: the spool folder cannot be used.
+        ReducerError: no reducer can measure on the model's device.
+    """
+    given = {"run": run, "project": project, "url": url, "token": token, **settings}
+    known = load_settings(given)
+    optimizers = _checked(model, optimizer)
+    if not known.enabled:
+        return Watch(None)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    reducer, origin = select_reducer(device), origin_of(known, device)
+    spool = Spool(
+        known.spool_folder() / folder_name(origin.run, origin.attempt, origin.rank),
+        max_bytes=known.spool_max_bytes,
+        fsync=known.spool_fsync,
+    )
+
+    def report(part: str, error: Exception) -> None:
+        data = {"part": part, "error": f"{type(error).__name__}: {error}"[:2000]}
+        step = recorder.step
+        event = Event(kind="client_error", wall_time=time.time(), step=step, data=data)
+        outbox.put_event(event)
+
+    guard = Guard(report)
+    series = SeriesTable(named_modules(model), max_series=known.max_series)
+    meter = Meter(reducer, series)
+    room = 3 * len(named_parameters(model)) + 3 * len(list(watched_modules(model)))
+    recorder = Recorder(
+        meter, guard, cadence_of(known), first_step=known.first_step, room_for=room + 64
+    )
+    outbox = Outbox(
+        known, origin, spool, transport or HttpTransport(known), lambda: recorder.counters()
+    )
+    hooks = OptimizerHooks(
+        model,
+        optimizers,
+        meter,
+        guard,
+        update_every=known.update_every,
+        before_step=recorder.before_optimizer,
+        after_step=recorder.after_optimizer,
+    )
+    recorder.attach(outbox, hooks, optimizers)
+    activations = ActivationHooks(model, meter, guard, recorder.on_forward)
+    about = started(known, model, optimizers, tags=tags, config=config or {}, reducer=reducer.name)
+    recorder.event("started", about, with_step=False)
+    handle = Watch(
+        Parts(
+            run_id=origin.run,
+            settings=known,
+            guard=guard,
+            recorder=recorder,
+            outbox=outbox,
+            activations=activations,
+            optimizers=hooks,
+        )
+    )
+    _follow_process()
+    _live.add(handle)
+    return handle
+
+
+def _checked(
+    model: Any, optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None
+) -> list[torch.optim.Optimizer]:
+    if not isinstance(model, nn.Module):
+        raise SettingError(f"watch() needs a torch.nn.Module, not {type(model).__name__}")
+    if optimizer is None:
+        return []
+    single = isinstance(optimizer, torch.optim.Optimizer)
+    optimizers = [optimizer] if single else list(optimizer)
+    for item in optimizers:
+        if not isinstance(item, torch.optim.Optimizer):
+            raise SettingError(f"optimizer: {type(item).__name__} is no torch.optim.Optimizer")
+    return optimizers
+
+
+def _follow_process() -> None:
+    """Once a process: stay out of forked children, and close what is open when it ends."""
+    if not _process_hooks:
+        _process_hooks.append(True)
+        os.register_at_fork(after_in_child=_leave_to_parent)
+        atexit.register(_close_all)
+
+
+def _leave_to_parent() -> None:
+    for handle in list(_live):
+        handle._in_child()
+    _live.clear()
+
+
+def _close_all() -> None:
+    # The interpreter keeps an exception that nobody caught; a run that it ended has crashed.
+    error = getattr(sys, "last_value", None)
+    for handle in list(_live):
+        handle.__exit__(type(error) if error else None, error, None)

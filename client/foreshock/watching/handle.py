@@ -1,0 +1,160 @@
+"""The handle that `watch` returns."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from foreshock.hooks.activations import ActivationHooks
+from foreshock.hooks.guard import Guard
+from foreshock.hooks.optimizers import OptimizerHooks
+from foreshock.sender import Outbox
+from foreshock.settings import ClientSettings
+from foreshock.watching.described import plain
+from foreshock.watching.recorder import Recorder
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Parts:
+    """What a live watch is made of."""
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        settings: ClientSettings,
+        guard: Guard,
+        recorder: Recorder,
+        outbox: Outbox,
+        activations: ActivationHooks,
+        optimizers: OptimizerHooks,
+    ) -> None:
+        self.run_id, self.settings, self.guard = run_id, settings, guard
+        self.recorder, self.outbox = recorder, outbox
+        self.activations, self.optimizers = activations, optimizers
+
+
+class Watch:
+    """A watched model. Every method is safe to call at any time: none raises into training, and
+    after `close`, in a forked child, or when the client is disabled they do nothing.
+
+    As a context manager it closes itself, and an exception that leaves the block is recorded.
+    """
+
+    def __init__(self, parts: Parts | None) -> None:
+        self._parts = parts
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run on the service; None when the client is disabled."""
+        return self._parts.run_id if self._parts else None
+
+    @property
+    def url(self) -> str | None:
+        """Address of the run's page; None when the client is disabled."""
+        parts = self._parts
+        return f"{parts.settings.url.rstrip('/')}/runs/{parts.run_id}" if parts else None
+
+    def step(
+        self,
+        loss: float | torch.Tensor | None = None,
+        *,
+        step: int | None = None,
+        batch_id: str | None = None,
+        **scalars: Any,
+    ) -> None:
+        """End the training step, once after `optimizer.step()`; also after one that a loss scaler
+        skipped. `step` renumbers it; numbers count up from there. `batch_id` names its data."""
+        parts = self._parts
+        if parts is None:
+            return
+        if loss is not None:
+            scalars["loss"] = loss
+        parts.guard.run("scalars", parts.recorder.log, scalars)
+        parts.guard.run("frame", parts.recorder.step_by_hand, step, batch_id)
+
+    def log(self, **scalars: Any) -> None:
+        """Add scalars to the step: numbers, or tensors of one element, which are not waited for."""
+        if self._parts is not None:
+            self._parts.guard.run("scalars", self._parts.recorder.log, scalars)
+
+    def observe(self, name: str, tensor: torch.Tensor) -> None:
+        """Measure a tensor that no module returns, such as attention logits, as an activation."""
+        if self._parts is not None:
+            self._parts.guard.run(f"observe {name}", self._parts.activations.observe, name, tensor)
+
+    def grads_ready(self) -> None:
+        """Measure the gradients now: call it before clipping, and after `scaler.unscale_`. Without
+        it they are measured as the optimizer gets them."""
+        if self._parts is not None:
+            self._parts.guard.run("gradient", self._parts.optimizers.grads_ready)
+
+    def note(self, text: str) -> None:
+        """Write a remark at this step, such as a change of the data."""
+        self._event("note", {"text": str(text)[:2000]})
+
+    def checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Say that a checkpoint was written, so that an incident can name the last healthy one."""
+        self._event("checkpoint", {"path": str(path)[:2000]})
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until the service has everything up to the last ended step; False if it has not in
+        `timeout` seconds. Nothing is lost then: it goes on being sent."""
+        parts = self._parts
+        if parts is None:
+            return True
+        parts.guard.run("frame", parts.recorder.complete_last)
+        limit = parts.settings.close_timeout_seconds if timeout is None else timeout
+        return parts.outbox.flush(limit) if not parts.guard.dead else False
+
+    def close(self) -> None:
+        """End the run: take the hooks off, and send what is left for `close_timeout_seconds`."""
+        self._close(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close(error)
+
+    def _event(self, kind: str, data: dict[str, Any]) -> None:
+        if self._parts is not None:
+            self._parts.guard.run("events", self._parts.recorder.event, kind, plain(data))
+
+    def _close(self, error: BaseException | None) -> None:
+        parts, self._parts = self._parts, None
+        if parts is None:
+            return
+        crashed = error is not None
+        guard, recorder = parts.guard, parts.recorder
+        if error is not None:
+            last = traceback.extract_tb(error.__traceback__)[-1:]
+            data = {
+                "type": type(error).__name__,
+                "message": str(error)[:2000],
+                "where": f"{last[0].filename}:{last[0].lineno}" if last else "",
+            }
+            guard.run("events", recorder.event, "exception", plain(data))
+        guard.run("hooks", parts.activations.remove)
+        guard.run("frame", recorder.finish, crashed=crashed)
+        guard.run("hooks", parts.optimizers.remove)
+        status = {"status": "crashed" if crashed else "finished"}
+        guard.run("events", recorder.event, "finished", status)
+        guard.run("close", parts.outbox.close, parts.settings.close_timeout_seconds)
+        guard.dead = True
+
+    def _in_child(self) -> None:
+        """After a fork: the threads stayed with the parent, and so does the run."""
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            parts.guard.dead = True
+            parts.outbox.abandon()

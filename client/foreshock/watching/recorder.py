@@ -1,0 +1,269 @@
+"""The recorder: where a step begins and ends, and what becomes of it.
+
+A frame is closed when its step ends, which starts the copy of its statistics to the host, and
+completed when the next one is closed, by when that copy has long arrived.
+
+A step ends with `step()`. Where the loop never calls that, it ends with the first training forward,
+or the clock's next step, after the clock's step; the clock is the first optimizer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from foreshock.hooks.guard import Guard
+from foreshock.hooks.meter import Meter
+from foreshock.hooks.optimizers import OptimizerHooks
+from foreshock.hooks.scalars import Scalars
+from foreshock.reducers.protocol import Pending
+from foreshock.sampling import Cadence
+from foreshock.sender import Frame, Outbox
+from foreshock.wire import (
+    STATISTICS,
+    ClientCounters,
+    Event,
+    FrameFlag,
+    SeriesSchema,
+    measured_flag,
+)
+
+_GRADIENT_COLUMNS = tuple(
+    STATISTICS.index(name) for name in ("count", "nan_count", "inf_count", "mean", "std")
+)
+
+
+_NONE: Final = FrameFlag(0)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Closed:
+    """A step that is over, its statistics on their way to the host."""
+
+    step: int
+    wall_time: float
+    flags: FrameFlag
+    scalars: Scalars
+    pending: Pending
+    schema: SeriesSchema
+    rows: npt.NDArray[np.intp]
+    with_histogram: bool
+    batch_id: str | None
+    events: tuple[Event, ...]
+    found_inf: list[torch.Tensor] = field(default_factory=list)
+
+
+class Recorder:
+    """The frames of one watch. Its methods run on the training thread, inside the guard."""
+
+    def __init__(
+        self,
+        meter: Meter,
+        guard: Guard,
+        cadence: Cadence,
+        *,
+        first_step: int,
+        room_for: int,
+    ) -> None:
+        self._meter, self._guard, self._cadence = meter, guard, cadence
+        self.outbox: Outbox | None = None
+        self.hooks: OptimizerHooks | None = None
+        self._lock = threading.RLock()
+        self._optimizers: Sequence[torch.optim.Optimizer] = ()
+        self._step, self._index = first_step, 0
+        self._scalars = Scalars()
+        self._events: list[Event] = []
+        self._batch_id: str | None = None
+        self._closed: _Closed | None = None
+        self._by_hand: bool | None = None
+        self._optimizer_stepped = self._over = False
+        self._started_at: float | None = None
+        self._previous_end = self._previous_overhead = 0.0
+        self._num_frames = 0
+        meter.begin(cadence.due(0), room_for=room_for)
+
+    def attach(
+        self, outbox: Outbox, hooks: OptimizerHooks, optimizers: Sequence[torch.optim.Optimizer]
+    ) -> None:
+        """Say where frames go and which optimizers step."""
+        self.outbox, self.hooks, self._optimizers = outbox, hooks, optimizers
+
+    @property
+    def step(self) -> int:
+        """Number of the step that is being measured."""
+        return self._step
+
+    def counters(self) -> ClientCounters:
+        """The client's own account; called by the outbox's thread."""
+        outbox = self.outbox
+        begun = self._started_at
+        return ClientCounters(
+            frames_measured=self._num_frames,
+            frames_dropped=outbox.num_dropped if outbox else 0,
+            batches_rejected=outbox.outcome.batches_rejected if outbox else 0,
+            bytes_sent=outbox.outcome.bytes_sent if outbox else 0,
+            errors=self._guard.num_errors,
+            overhead_seconds=self._guard.seconds,
+            training_seconds=time.perf_counter() - begun if begun is not None else 0.0,
+        )
+
+    def log(self, scalars: dict[str, Any]) -> None:
+        """Add scalars to the step; one that is unusable does not take the others with it."""
+        with self._lock:
+            for name, value in scalars.items():
+                self._guard.run(f"scalar {name}", self._scalars.put, name, value)
+
+    def event(self, kind: str, data: dict[str, Any], *, with_step: bool = True) -> None:
+        """Tell something that happened now."""
+        step = self._step if with_step else None
+        if self.outbox is not None:
+            self.outbox.put_event(Event(kind=kind, wall_time=time.time(), step=step, data=data))
+
+    # Where a step ends.
+
+    def on_forward(self) -> None:
+        """A training forward: the step before it is over if its optimizer has stepped. With several
+        optimizers more may follow the clock's step, so the first step waits for `step()` longer."""
+        if self._started_at is None:
+            self._started_at = self._previous_end = time.perf_counter()
+        if self._over and (self._by_hand is False or len(self._optimizers) < 2):
+            self._by_hand = False
+            self.close_step()
+
+    def before_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """An optimizer is about to step. If the clock does so again, the step that it has ended
+        before is over, although no forward was seen, as under `torch.compile`."""
+        if self._started_at is None:
+            self._started_at = self._previous_end = time.perf_counter()
+        if self._over and optimizer is self._optimizers[0]:
+            self._by_hand = False
+            self.close_step()
+
+    def after_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Note the clock's step, with the learning rates that it took."""
+        self._optimizer_stepped = True
+        if optimizer is self._optimizers[0]:
+            self._learning_rates()
+            self._over = self._by_hand is not True
+
+    def step_by_hand(self, step: int | None, batch_id: str | None) -> None:
+        """`step()` was called: the step ends here, and from now on nowhere else."""
+        with self._lock:
+            self._by_hand = True
+            if step is not None:
+                self._step = int(step)
+            if batch_id is not None:
+                self._batch_id = str(batch_id)[:256]
+            if not self._optimizers and self.hooks is not None:
+                self.hooks.weights_only()
+            self.close_step()
+
+    def _learning_rates(self) -> None:
+        rates = [g.get("lr") for o in self._optimizers for g in o.param_groups]
+        named = {("lr" if i == 0 else f"lr/{i}"): rate for i, rate in enumerate(rates)}
+        self.log({name: rate for name, rate in named.items() if rate is not None})
+
+    def close_step(self, flags: FrameFlag = _NONE, *, crashed: bool = False) -> None:
+        """End the step: start the copy of its statistics, and complete the frame before it."""
+        with self._lock:
+            now = time.perf_counter()
+            meter, skipped = self._meter, bool(self._optimizers) and not self._optimizer_stepped
+            if skipped and not crashed:
+                flags |= FrameFlag.SKIPPED
+                self._learning_rates()
+            for kind in meter.measured:
+                flags |= measured_flag(kind)
+            self._own_cost(now)
+            self._scalars.start_copy()
+            schema, rows = meter.series.schema()
+            closed = _Closed(
+                step=self._step,
+                wall_time=time.time(),
+                flags=flags,
+                scalars=self._scalars,
+                pending=meter.finish(),
+                schema=schema,
+                rows=rows,
+                with_histogram=self._cadence.histogram_due(self._index),
+                batch_id=self._batch_id,
+                events=tuple(self._events),
+            )
+            if self.hooks is not None:
+                closed.found_inf, self.hooks.found_inf = self.hooks.found_inf, []
+            before, self._closed = self._closed, closed
+            self._scalars, self._events, self._batch_id = Scalars(), [], None
+            self._optimizer_stepped = self._over = False
+            self._step, self._index = self._step + 1, self._index + 1
+            meter.begin(self._cadence.due(self._index))
+            if before is not None:
+                self._complete(before)
+
+    def complete_last(self, flags: FrameFlag = _NONE) -> None:
+        """Complete the frame that is on its way, waiting for its copy."""
+        with self._lock:
+            closed, self._closed = self._closed, None
+            if closed is not None:
+                closed.flags |= flags
+                self._complete(closed)
+
+    def finish(self, *, crashed: bool) -> None:
+        """End the run; the last frame is marked. After a crash it is the step that was under way,
+        with as much as was measured of it."""
+        if self._over or (crashed and self._meter.measured):
+            self.close_step(FrameFlag.LAST, crashed=crashed)
+        self.complete_last(FrameFlag.LAST)
+
+    def _own_cost(self, now: float) -> None:
+        if self._started_at is None:
+            self._started_at = self._previous_end = now
+        seconds, overhead = now - self._previous_end, self._guard.seconds
+        spent = overhead - self._previous_overhead
+        self._previous_end, self._previous_overhead = now, overhead
+        self._scalars.put("step_seconds", seconds)
+        self._scalars.put("monitor/seconds", spent)
+        if seconds > 0:
+            self._scalars.put("monitor/share", min(1.0, spent / seconds))
+
+    def _complete(self, closed: _Closed) -> None:
+        statistics, histograms = closed.pending.result()
+        stats = statistics[closed.rows]
+        scalars = closed.scalars.read()
+        if closed.flags & FrameFlag.MEASURED_GRADIENT and "grad_norm" not in scalars:
+            scalars["grad_norm"] = gradient_norm(closed.schema, stats)
+        if any(float(flag) != 0 for flag in closed.found_inf):
+            closed.flags |= FrameFlag.SKIPPED
+        frame = Frame(
+            step=closed.step,
+            wall_time=closed.wall_time,
+            flags=int(closed.flags),
+            scalars=scalars,
+            schema=closed.schema if closed.schema.series else None,
+            stats=stats,
+            histogram=histograms[closed.rows] if closed.with_histogram else None,
+            batch_id=closed.batch_id,
+            events=closed.events,
+        )
+        self._num_frames += 1
+        if self.outbox is not None:
+            self.outbox.put(frame)
+
+
+def gradient_norm(schema: SeriesSchema, stats: npt.NDArray[np.float32]) -> float:
+    """L2 norm over all gradients, in float64; NaN or Inf as soon as one element is."""
+    chosen = np.array([series.kind == "gradient" for series in schema.series], bool)
+    columns = stats[chosen][:, _GRADIENT_COLUMNS].astype(np.float64)
+    columns = columns[~np.isnan(columns[:, 0])]
+    count, nan, inf, mean, std = columns.T
+    if nan.any():
+        return float("nan")
+    if inf.any():
+        return float("inf")
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(np.sum(count * (mean**2 + std**2))))
