@@ -1,0 +1,1 @@
+"""How one alert reaches one place: a file a kind of place, listed in `registry`."""

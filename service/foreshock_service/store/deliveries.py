@@ -142,7 +142,8 @@ def mark_failed(session: WriteSession, delivery_id: int, *, owner: str, error: s
 def count_by_status(session: ReadSession) -> dict[str, int]:
     """How many deliveries are in each status."""
     statement = select(delivery.c.status, func.count()).group_by(delivery.c.status)
-    return {status: count for status, count in session.connection.execute(statement)}
+    rows = session.connection.execute(statement).all()
+    return {str(row[0]): int(row[1]) for row in rows}
 
 
 def next_due_at(session: ReadSession) -> float | None:
@@ -150,7 +151,8 @@ def next_due_at(session: ReadSession) -> float | None:
     statement = select(func.min(delivery.c.next_attempt_at)).where(
         delivery.c.status.in_(("pending", "sending"))
     )
-    return session.connection.execute(statement).scalar_one()
+    earliest: float | None = session.connection.execute(statement).scalar_one()
+    return earliest
 
 
 def _claimable(now: float) -> Any:

@@ -1,0 +1,117 @@
+"""The composition root of a server process: builds its parts, wires them, starts and ends them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import APIRouter, FastAPI
+from fastapi.concurrency import run_in_threadpool
+
+from foreshock_service import __version__
+from foreshock_service.api import frames, health, login, metrics, runs
+from foreshock_service.api.context import Context
+from foreshock_service.api.problems import install_problems
+from foreshock_service.api.security import BrowserGuard
+from foreshock_service.exposition.health import ServiceMetrics
+from foreshock_service.notifiers.registry import build_notifiers
+from foreshock_service.pipeline.ingest import Ingest
+from foreshock_service.pipeline.notify import Notify
+from foreshock_service.settings import ServiceSettings
+from foreshock_service.store.schema import check_current, upgrade
+from foreshock_service.store.session import Store
+from foreshock_service.stream.hub import Hub
+from foreshock_service.worker import Stage, Worker
+
+NOTIFY_INTERVAL_SECONDS: Final = 1.0
+
+
+def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
+    """The server as an ASGI application; its lifespan owns every thread and connection.
+
+    `store` is for whoever has one open already, and closes it himself; without it the database of
+    `settings` is opened, and migrated first when it is SQLite.
+
+    Raises:
+        ValueError: a webhook cannot be used as it is set.
+    """
+    notifiers = build_notifiers(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        opened = store if store is not None else await run_in_threadpool(open_store, settings)
+        hub = Hub()
+        ingest = Ingest(opened, settings, on_commit=lambda run, _upto: hub.publish(run))
+        notify = Notify(opened, settings, notifiers)
+        worker = Worker(
+            [
+                Stage(
+                    name="notify",
+                    run_once=notify.run_once,
+                    interval_seconds=NOTIFY_INTERVAL_SECONDS,
+                ),
+            ],
+            on_work=lambda stage: hub.publish_all() if stage == "detect" else None,
+        )
+        app.state.context = Context(
+            settings=settings,
+            store=opened,
+            ingest=ingest,
+            hub=hub,
+            metrics=ServiceMetrics(opened, queue_length=lambda: ingest.queue_depth),
+            stopped_stages=worker.stopped_stages,
+        )
+        ingest.start()
+        worker.start()
+        try:
+            yield
+        finally:
+            hub.close()
+            await run_in_threadpool(worker.stop)
+            await run_in_threadpool(ingest.stop)
+            if store is None:
+                opened.close()
+
+    app = FastAPI(
+        title="Foreshock",
+        version=__version__,
+        summary="Training-stability monitor: the first layer that went wrong, before the loss.",
+        # The documentation pages of FastAPI load scripts from a CDN; /openapi.json needs none.
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    install_problems(app)
+    app.add_middleware(BrowserGuard, settings=settings)
+    api = APIRouter(prefix="/api/v1")
+    for part in (frames, runs):
+        api.include_router(part.router)
+    app.include_router(api)
+    for part in (health, login, metrics):
+        app.include_router(part.router)
+    return app
+
+
+def open_store(settings: ServiceSettings) -> Store:
+    """The database in force, at the revision that this version needs.
+
+    SQLite belongs to this process and is migrated on the way; PostgreSQL may serve others, so it
+    is only checked.
+
+    Raises:
+        SchemaMismatch: a PostgreSQL database needs `foreshock migrate`.
+        OSError: the data folder cannot be made.
+    """
+    url = settings.url()
+    if settings.database_url is None:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    store = Store(url)
+    try:
+        if store.dialect == "sqlite":
+            upgrade(url)
+        check_current(store)
+    except BaseException:
+        store.close()
+        raise
+    return store

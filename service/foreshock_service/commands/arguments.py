@@ -1,0 +1,42 @@
+"""Arguments that several commands share, and the settings that come of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from foreshock_service.settings import ServiceSettings
+
+
+def add_database_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the data is."""
+    parser.add_argument(
+        "--data-dir", type=Path, help="folder of the embedded database (FORESHOCK_DATA_DIR)"
+    )
+    parser.add_argument(
+        "--database-url",
+        help="postgresql+psycopg://user@host/name instead of SQLite (FORESHOCK_DATABASE_URL)",
+    )
+
+
+def settings_from(args: argparse.Namespace) -> ServiceSettings | None:
+    """Settings of the environment, overridden by the arguments given.
+
+    None when they cannot be used; what is wrong has been said on stderr, without the values, which
+    may be secret.
+    """
+    given = {
+        name: getattr(args, name)
+        for name in ("host", "port", "data_dir", "database_url")
+        if getattr(args, name, None) is not None
+    }
+    try:
+        return ServiceSettings(**given)
+    except ValidationError as error:
+        for item in error.errors(include_input=False, include_url=False):
+            name = "__".join(str(part) for part in item["loc"]).upper()
+            print(f"foreshock: FORESHOCK_{name}: {item['msg']}", file=sys.stderr)
+        return None
