@@ -19,9 +19,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+from foreshock.wire import Series, SeriesSchema
 
 from foreshock_service.detectors.layout import Layout, layout_of
-from foreshock_service.detectors.row import Bools, Floats, Row, row_of
+from foreshock_service.detectors.row import Bools, Floats, Row, absent_row, row_of
 from foreshock_service.domain.frames import Frame
 
 CHANNELS: Final = ("rms", "abs_max")
@@ -54,7 +55,7 @@ class Baselines:
 
     def __init__(self) -> None:
         self._keys: tuple[tuple[str, str], ...] = ()
-        self._schema_id: int | None = None
+        self._schema: SeriesSchema | None = None
         self._values: dict[str, Floats] = {name: np.zeros((0, 2)) for name in _FIELDS}
         self._plain: dict[str, Floats] = {name: np.zeros(0) for name in _PLAIN_FIELDS}
         self._frozen: Bools = np.zeros(0, np.bool_)
@@ -62,10 +63,16 @@ class Baselines:
 
     def read(self, frame: Frame) -> Row:
         """Take a frame up without learning from it; series are matched by kind and name."""
-        if self._schema_id != id(frame.schema):
-            self._align(layout_of(frame.schema))
-            self._schema_id = id(frame.schema)
-        self.row = row_of(frame, self.layout)
+        if frame.schema.series or not self._keys:
+            if frame.schema is not self._schema:
+                self._align(layout_of(frame.schema))
+                self._schema = frame.schema
+            self.row = row_of(frame, self.layout)
+        else:
+            # A frame of scalars only: nothing was measured, and nothing is forgotten.
+            if self._schema is None:
+                self.layout = layout_of(_placeholder(self._keys))
+            self.row = absent_row(self.layout)
         return self.row
 
     def value(self, name: str, channel: int = RMS) -> Floats:
@@ -121,7 +128,7 @@ class Baselines:
                 keep &= ~mask
         for channel in (RMS, ABS_MAX):
             self._learn_channel(channel, keep & ~self.row.bad)
-        self._learn_zeros(keep)
+        self._learn_zeros(keep & ~self.row.bad)
         self.num_rows += 1
 
     def snapshot(self) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -149,7 +156,7 @@ class Baselines:
         self._frozen = state["frozen"].astype(np.bool_)
         self._values = {name: state["values"][name].copy() for name in _FIELDS}
         self._plain = {name: state["plain"][name].copy() for name in _PLAIN_FIELDS}
-        self._schema_id = None
+        self._schema = None
 
     def _align(self, layout: Layout) -> None:
         self.layout = layout
@@ -215,3 +222,13 @@ class Baselines:
             old = np.where(count == 0, values[which], old)
             self._plain[name][which] = old + (values[which] - old) / (count + 1)
         self._plain["zero_count"][which] = count + 1
+
+
+def _placeholder(keys: tuple[tuple[str, str], ...]) -> SeriesSchema:
+    """A schema that only has the series' names, until a frame brings the real one again."""
+    return SeriesSchema(
+        tuple(
+            Series(name=name, kind=kind, module_type="", depth=0, numel=0, dtype="")
+            for kind, name in keys
+        )
+    )

@@ -1,15 +1,14 @@
 """Growth: attention logits leaving the useful range, and series that grow without end.
 
-- `attention_logit_growth`: the logged `attn_logit_max`, or the largest absolute value of an observed
-  activation whose name says attention logits, exceeds max(25, 3 times its start) on 3 measured rows.
-  Logits have an absolute scale, since softmax saturates: Wortsman et al. 2023 (arXiv 2309.14322) see
-  runs above 1e4 diverge and damage from 1e3; 25 leaves a softmax with one surviving key.
-- `explosion`: a series stands above its slow centre by its kind's octaves (activations and weights 1.5,
-  gradients and their activations 3.5), by 8 times its row-to-row noise, above its peak of earlier
-  rows, on 5 measured rows, and still doubles within 64 rows. Early growth, warm-up and zero
-  initialisation slow down; a fault keeps its pace. 1000 times the slow centre needs no slope.
-- `update_too_large`: updates of some tensors stand 1.5 octaves above their slow centre on 5 rows
-  while the median update does not: a schedule moves all of them, a fault moves some.
+- `attention_logit_growth`: the logged `attn_logit_max`, or the largest absolute value of an
+  observed activation whose name says attention logits, exceeds max(25, 3 times its start) on 3
+  measured rows. Logits have an absolute scale, since softmax saturates: Wortsman et al. 2023 (arXiv
+  2309.14322) see every run above 1e4 diverge and damage from 1e3; at 25 one key is left.
+- `explosion`: a series stands above its slow centre by its kind's octaves, by 8 times its
+  row-to-row noise, on 5 measured rows, and still doubles within 64 rows. Early growth, warm-up and
+  zero initialisation slow down; a fault keeps its pace. 1000 times the slow centre needs no slope.
+- `update_too_large`: the same for updates, of some tensors while the median update does not follow:
+  a schedule moves all of them, a fault moves some.
 """
 
 from __future__ import annotations
@@ -122,7 +121,7 @@ class Growth:
         self._logits.update(layout, holds=holds, measured=row.measured, step=frame.step)
         return series_findings(
             frame,
-            self._logits.rows >= LOGIT_ROWS,
+            self._logits.lasting(LOGIT_ROWS),
             order=self._logits.since,
             detector=NAME,
             kind="attention_logit_growth",
@@ -149,7 +148,7 @@ class Growth:
             )
         holds &= ~self._common_mode(layout.kind, growth, holds, needed)
         self._growing.update(layout, holds=holds, measured=row.measured, step=frame.step)
-        mask = self._growing.rows >= PERSISTENT_ROWS
+        mask = self._growing.lasting(PERSISTENT_ROWS)
         updates = mask & (layout.kind == UPDATE)
         grown = mask & layout.of_kind(ACTIVATION, WEIGHT, GRADIENT)
         found: list[Finding] = []
@@ -175,7 +174,7 @@ class Growth:
         if not (holds & updates).any():
             return np.zeros_like(holds)
         common = float(np.median(growth[updates]))
-        return updates & (growth - max(common, 0.0) <= needed)
+        return np.asarray(updates & (growth - max(common, 0.0) <= needed))
 
     def state(self) -> State:
         """Starts and streaks."""

@@ -23,7 +23,6 @@ from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, ACTIVATION_GRAD, GRADIENT, UPDATE, WEIGHT
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools
-from foreshock_service.detectors.streak import Streaks
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -35,24 +34,14 @@ class NonFinite:
 
     name = NAME
 
-    def __init__(self) -> None:
-        # A streak that begins with the first finite row and never ends.
-        self._was_finite = Streaks()
-
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row, in the order of the flow."""
         row, layout = baselines.row, baselines.layout
         loss = frame.scalars.get("loss")
         finite_loss = loss is not None and math.isfinite(loss)
-        self._was_finite.update(
-            layout,
-            holds=np.ones(layout.num_series, np.bool_),
-            measured=row.measured & ~row.bad,
-            step=frame.step,
-        )
-        never_finite = row.bad & (self._was_finite.rows == 0)
+        never_finite = (baselines.zero_count == 0) & (baselines.value("count") == 0)
         # An additive mask is there from the first row on and does no harm to the loss.
-        mask_like = never_finite & (layout.kind == ACTIVATION) & finite_loss
+        mask_like = row.bad & never_finite & (layout.kind == ACTIVATION) & finite_loss
         bad = row.bad & ~mask_like
         if self._handled(frame, bad, baselines):
             return []
@@ -81,12 +70,11 @@ class NonFinite:
         return found
 
     def state(self) -> State:
-        """Which series have ever been finite."""
-        return {"was_finite": self._was_finite.state()}
+        """Nothing: the rule looks at one row."""
+        return {}
 
     def restore(self, state: State) -> None:
-        """Take up a state."""
-        self._was_finite.restore(state["was_finite"])
+        """Nothing to take up."""
 
     def _handled(self, frame: Frame, bad: Bools, baselines: Baselines) -> bool:
         layout, row = baselines.layout, baselines.row

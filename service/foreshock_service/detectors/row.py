@@ -78,3 +78,20 @@ def row_of(frame: Frame, layout: Layout) -> Row:
         zero_frac=np.where(measured, take("zero_frac"), np.nan),
         inactive_unit_frac=np.where(measured, take("inactive_unit_frac"), np.nan),
     )
+
+
+def absent_row(layout: Layout) -> Row:
+    """A row on which nothing was measured."""
+    nothing = np.full(layout.num_series, np.nan)
+    nowhere = np.zeros(layout.num_series, np.bool_)
+    return Row(
+        measured=nowhere,
+        rms=nothing,
+        l2=nothing,
+        abs_max=nothing,
+        log_rms=nothing,
+        log_abs_max=nothing,
+        bad=nowhere,
+        zero_frac=nothing,
+        inactive_unit_frac=nothing,
+    )

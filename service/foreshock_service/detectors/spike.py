@@ -1,9 +1,9 @@
 """Spikes: gradients or activations that jump far above their own normal within a row or two.
 
-- `gradient_spike` of the run: the global gradient norm (logged, or from the tensors' l2) is 15 times
-  its centre on a row, or 12 times twice in 5 rows; beyond 8 scales; and twice the largest value that
-  the run has shown. Names the tensors with the largest ratio to their own normal, never the largest
-  norm: a head's norm is large every day.
+- `gradient_spike` of the run: the global gradient norm (logged, or from the tensors' l2) is 15
+  times its median of 64 rows, or 12 times twice in 5 rows; beyond 8 sigma; and twice the largest
+  value that the run has shown. Names the tensors with the largest ratio to their own normal, never
+  the largest norm: a head's norm is large every day.
 - `gradient_spike` of a tensor: 48 times its centre, 8 scales, twice its own peak, while the median
   gradient is below 4 times its centre.
 - `bad_batch`: activations jump by 4 times, 8 scales and twice their peak together with the gradient

@@ -18,33 +18,48 @@ class Streaks:
         self.rows: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self.since: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._keys: tuple[tuple[str, str], ...] = ()
+        self._measured: Bools = np.zeros(0, np.bool_)
+        self._pending: dict[tuple[Any, Any], list[Any]] = {}
 
     def update(self, layout: Layout, *, holds: Bools, measured: Bools, step: int) -> None:
         """Count a row; series that were not measured keep their count."""
         self._align(layout)
+        self._measured = measured
         begun = measured & holds & (self.rows == 0)
         self.since[begun] = step
         self.rows[measured & holds] += 1
         self.rows[measured & ~holds] = 0
 
-    def state(self) -> dict[str, Any]:
-        """Everything that `restore` needs."""
-        return {"rows": self.rows, "since": self.since, "keys": [list(k) for k in self._keys]}
+    def lasting(self, rows: int) -> Bools:
+        """Series that were measured on this row and whose streak is at least `rows` long."""
+        return np.asarray(self._measured & (self.rows >= rows))
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up a state."""
-        self.rows, self.since = state["rows"].copy(), state["since"].copy()
-        self._keys = tuple((kind, name) for kind, name in state["keys"])
+    def state(self) -> list[list[Any]]:
+        """The running streaks as [kind, name, rows, since]; few, so the state stays small."""
+        kept = list(self._pending.values())
+        return kept + [
+            [*self._keys[i], int(self.rows[i]), int(self.since[i])]
+            for i in np.flatnonzero(self.rows)
+        ]
+
+    def restore(self, state: Any) -> None:
+        """Take up a state; streaks find their place when the next row brings a schema."""
+        self._keys = ()
+        self.rows, self.since = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._pending = {(item[0], item[1]): list(item) for item in state}
 
     def _align(self, layout: Layout) -> None:
         if self._keys is layout.keys:
             return
-        if self._keys != layout.keys:
-            old = {key: i for i, key in enumerate(self._keys)}
-            source = np.array([old.get(key, -1) for key in layout.keys], np.int64)
-            known = source >= 0
-            for name in ("rows", "since"):
-                moved = np.zeros(layout.num_series, np.int64)
-                moved[known] = getattr(self, name)[source[known]]
-                setattr(self, name, moved)
+        running = {(item[0], item[1]): item for item in self.state()}
         self._keys = layout.keys
+        self.rows = np.zeros(layout.num_series, np.int64)
+        self.since = np.zeros(layout.num_series, np.int64)
+        self._pending = {}
+        if not running:
+            return
+        place = {key: i for i, key in enumerate(layout.keys)}
+        for key, item in running.items():
+            index = place.get(key)
+            if index is not None:
+                self.rows[index], self.since[index] = int(item[2]), int(item[3])

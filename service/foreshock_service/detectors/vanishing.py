@@ -6,7 +6,7 @@
   the median matrix has not followed (it must be 7 octaves below the common fall), on 20 rows; or it
   was alive and is exactly zero on 15 rows while others live. Converging shrinks all alike: quiet.
 - `dead_units`: the share of zeros of an activation exceeds max(0.85, start + 0.15), or that of its
-  inactive units max(0.5, start + 0.25), on 20 rows. Against the start: half zeros is what a ReLU does.
+  inactive units max(0.5, start + 0.25), on 20 rows. Half zeros is what a ReLU does.
 
 A frozen parameter has no gradient at all (absent, not zero) and one that was zero from the first
 step is taken for intended. Every rule is a ratio, so the loss' scale changes nothing.
@@ -86,7 +86,7 @@ class Vanishing:
         return self._vanished(frame, baselines)
 
     def _vanished(self, frame: Frame, baselines: Baselines) -> list[Finding]:
-        mask = (self._small.rows >= DEPTH_ROWS) | (self._zero.rows >= ZERO_ROWS)
+        mask = self._small.lasting(DEPTH_ROWS) | self._zero.lasting(ZERO_ROWS)
         since = np.where(self._small.rows >= DEPTH_ROWS, self._small.since, self._zero.since)
         with np.errstate(invalid="ignore"):
             baseline = np.exp2(baselines.value("start"))
@@ -117,7 +117,7 @@ class Vanishing:
         )
         return series_findings(
             frame,
-            self._dead.rows >= DEAD_ROWS,
+            self._dead.lasting(DEAD_ROWS),
             order=layout.depth,
             detector=NAME,
             kind="dead_units",

@@ -1,4 +1,4 @@
-"""The tracker: findings that share a cause become one incident, told from its first sign to its end.
+"""The tracker: findings that share a cause become one incident, from its first sign to its end.
 
 Acute kinds (spikes, growth, loss, non-finite) that overlap in time are one incident: the later ones
 are what the first one did. Slow kinds (dead units, vanishing gradients) are one incident each,
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
+from foreshock_service.domain.incident_documents import incident_from_json, incident_to_json
 from foreshock_service.domain.incidents import (
     Departure,
     Incident,
@@ -23,7 +24,6 @@ from foreshock_service.domain.incidents import (
     Transition,
 )
 from foreshock_service.incidents.attribution import NOBODY, Cause, attribute
-from foreshock_service.incidents.documents import incident_from_json, incident_to_json
 from foreshock_service.incidents.lifecycle import (
     COOLDOWN_ROWS,
     QUIET_ROWS,
@@ -110,6 +110,10 @@ class IncidentTracker:
         changes += self._settle(frame, loss)
         return changes
 
+    def number_from(self, number: int) -> None:
+        """Count on from `number` at least: the ranks of a run share their incidents' numbers."""
+        self._next_number = max(self._next_number, number)
+
     def adopt(self, incident: Incident) -> None:
         """Take over what a person did to an incident: acknowledged or resolved it."""
         for live in self._live:
@@ -146,11 +150,13 @@ class IncidentTracker:
         self._losses = deque(((int(s), float(x)) for s, x in state["losses"]), maxlen=LOSS_ROWS)
         self._live = [
             _Live(
-                incident_from_json(item["incident"]),
-                item["key"],
-                LossWatch.from_state(item["watch"]),
-                *item["rows"],
-                {(kind, series) for kind, series in item["told"]},
+                incident=incident_from_json(item["incident"]),
+                key=str(item["key"]),
+                watch=LossWatch.from_state(item["watch"]),
+                opened_row=int(item["rows"][0]),
+                last_row=int(item["rows"][1]),
+                last_step=int(item["rows"][2]),
+                told={(kind, series) for kind, series in item["told"]},
             )
             for item in state["live"]
         ]

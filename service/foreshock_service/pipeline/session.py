@@ -1,8 +1,10 @@
-"""A detection session: engine and tracker of one run and rank, as one pure step from row to change."""
+"""A detection session: engine and tracker of one run and rank, one pure step from row to change."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from foreshock.wire import SeriesSchema
 
 from foreshock_service.detectors.codec import decode_state, encode_state
 from foreshock_service.detectors.engine import Engine, EngineConfig
@@ -40,6 +42,16 @@ class DetectionSession:
         changes = self.tracker.push(frame, findings, departures)
         self.engine.freeze(run=self.tracker.frozen_run, series=self.tracker.frozen_series)
         return RowOutcome(self.tracker.kept, changes)
+
+    @property
+    def schema(self) -> SeriesSchema:
+        """The schema that the newest row's findings count their series in."""
+        return self.engine.baselines.layout.schema
+
+    def newest(self, incident: Incident) -> Incident:
+        """The incident as it stands now, or as given when it cannot change any more."""
+        same = (i for i in self.tracker.incidents if i.number == incident.number)
+        return next(same, incident)
 
     def incidents(self) -> list[Incident]:
         """Incidents that may still change."""

@@ -1,4 +1,4 @@
-"""Incidents as JSON documents and back: the `document` column, and the tracker's own state."""
+"""Incidents and findings as JSON documents: their `document` columns, and the tracker's state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from foreshock_service.domain.findings import Severity
+from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.incidents import Departure, Incident, State
 
 
@@ -31,6 +31,14 @@ def incident_from_json(document: Mapping[str, Any]) -> Incident:
     )
     fields["evidence"] = {k: _number(v) for k, v in fields["evidence"].items()}
     return Incident(**fields)
+
+
+def finding_to_json(finding: Finding) -> dict[str, Any]:
+    """Plain JSON values; NaN and Inf become strings."""
+    document = {key: _safe(value) for key, value in asdict(finding).items()}
+    document["severity"] = str(finding.severity)
+    document["evidence"] = {k: _safe(v) for k, v in finding.evidence.items()}
+    return document
 
 
 def _safe(value: Any) -> Any:

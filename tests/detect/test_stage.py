@@ -1,0 +1,31 @@
+"""The stage on both databases: frames in, incidents, findings, alerts and a cursor out."""
+
+from __future__ import annotations
+
+from foreshock_service.pipeline.detect import Detection
+from foreshock_service.settings import ServiceSettings
+from foreshock_service.store.detection import next_ord
+from foreshock_service.store.incidents import list_incidents
+from foreshock_service.store.session import Store
+
+from tests.detect.runs import drain, settings_with_webhook, store_run
+
+
+def test_a_sick_run_becomes_one_incident(store: Store) -> None:
+    """A tensor that turns NaN opens one incident, named, and the cursor is at the end."""
+    store_run(store, "sick", nan_from=60, num_frames=80)
+    drain(Detection(store, settings_with_webhook()))
+    with store.read() as session:
+        (found,) = list_incidents(session, "sick")
+        assert next_ord(session, "sick", 0) == 80
+    assert found.incident.kind == "non_finite"
+    assert found.incident.root_series == "activation:layers.1"
+    assert found.incident.onset_step == 60
+
+
+def test_a_healthy_run_says_nothing(store: Store) -> None:
+    """Frames are read, and nothing is told."""
+    store_run(store, "well", num_frames=80)
+    assert drain(Detection(store, ServiceSettings())) == 80
+    with store.read() as session:
+        assert list_incidents(session, "well") == []
