@@ -23,8 +23,15 @@ LIBRARY = SOURCES / "libforeshock_cpu.so"
 # No -march=native: a wheel runs on other machines. No -ffast-math: NaN and Inf are the point.
 # -Wno-psabi: vectors are passed only between functions of one file.
 FLAGS = (
-    "-std=c++17 -O3 -fPIC -fno-math-errno -fno-exceptions -fno-rtti -fvisibility=hidden -Wno-psabi"
-).split()
+    "-std=c++17",
+    "-O3",
+    "-fPIC",
+    "-fno-math-errno",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-fvisibility=hidden",
+    "-Wno-psabi",
+)
 INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
     "portable": (),
     "avx2": ("-mavx2", "-mfma", "-mf16c"),

@@ -17,7 +17,14 @@ import torch
 from foreshock.errors import ReducerError
 from foreshock.reducers.library import BAD_ROW, JOB_FIELDS, LIBRARY, OK, load_library
 from foreshock.reducers.protocol import UnitView
-from foreshock.reducers.tensors import check_view, dtype_code, flatten, is_dense, refusal
+from foreshock.reducers.tensors import (
+    check_previous,
+    check_view,
+    dtype_code,
+    flatten,
+    is_dense,
+    refusal,
+)
 from foreshock.wire.names import STATISTICS
 
 
@@ -44,9 +51,10 @@ class CpuReducer:
 
     def __init__(self, library: Path = LIBRARY) -> None:
         self._library = load_library(library)
-        self._table = ctypes.c_void_p(self._library.foreshock_table_new())
-        if not self._table:
+        table = self._library.foreshock_table_new()
+        if table is None:
             raise ReducerError("not enough memory for the reducer's table: free some memory")
+        self._table = ctypes.c_void_p(table)
         weakref.finalize(self, self._library.foreshock_table_free, self._table)
         self._lock = threading.Lock()
         self._num_rows = 0
@@ -104,12 +112,8 @@ class CpuReducer:
         rows = zip(update_rows, weight_rows, tensors, previous, strict=True)
         for update_row, weight_row, tensor, before in rows:
             code = dtype_code(tensor, "cpu")
-            if dtype_code(before, "cpu") != code or before.shape != tensor.shape:
-                raise ReducerError(
-                    f"the previous values have dtype {before.dtype} and shape"
-                    f" {tuple(before.shape)}, the tensor {tensor.dtype} and"
-                    f" {tuple(tensor.shape)}: keep them as torch.empty_like(tensor)"
-                )
+            dtype_code(before, "cpu")
+            check_previous(tensor, before)
             now, then = tensor, before
             same_order = tensor.stride() == before.stride() and is_dense(tensor)
             if not (same_order or (tensor.is_contiguous() and before.is_contiguous())):
@@ -118,11 +122,6 @@ class CpuReducer:
             address, old, numel = now.data_ptr(), then.data_ptr(), now.numel()
             if numel and not (address and old):
                 raise refusal(tensor, "cpu")
-            if numel and address == old:
-                raise ReducerError(
-                    "the previous values share the tensor's memory, so the update would always"
-                    " be 0: keep them as tensor.detach().clone()"
-                )
             if numel:
                 jobs += (address, old, numel, code, weight_row, update_row, 0, 0, 0)
             else:

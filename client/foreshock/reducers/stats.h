@@ -298,6 +298,22 @@ FS_FN void finalise(const Record& record, const ExponentCounts& counts, const Un
   if (units.inactive_frac == units.inactive_frac) out[12] = (float)units.inactive_frac;
 }
 
+// Moments of one unit; `active` is 1 where one of its elements was not 0.
+struct UnitMoments {
+  double n, mean, m2, active;
+
+  FS_FN void clear() { n = mean = m2 = active = 0.0; }
+
+  FS_FN void merge(const UnitMoments& b) {
+    active = b.active > active ? b.active : active;
+    if (b.n == 0.0) return;
+    const double total = n + b.n, d = b.mean - mean, q = b.n / total;
+    m2 += b.m2 + d * d * n * q;
+    mean += d * q;
+    n = total;
+  }
+};
+
 FS_FN u32 saturated(u64 count) { return count > 0xffffffffu ? 0xffffffffu : (u32)count; }
 
 }  // namespace FORESHOCK_NAMESPACE

@@ -104,3 +104,18 @@ def check_view(tensor: torch.Tensor, view: UnitView) -> None:
             f" shape {tuple(tensor.shape)}: the product of the three must be its number of"
             f" elements, with 1 to {MAX_UNITS} units"
         )
+
+
+def check_previous(tensor: torch.Tensor, before: torch.Tensor) -> None:
+    """Raise ReducerError where `before` cannot hold the previous values of `tensor`."""
+    if before.dtype != tensor.dtype or before.shape != tensor.shape:
+        raise ReducerError(
+            f"the previous values have dtype {before.dtype} and shape {tuple(before.shape)}, the"
+            f" tensor {tensor.dtype} and {tuple(tensor.shape)}: keep them as"
+            " torch.empty_like(tensor)"
+        )
+    if tensor.numel() and tensor.data_ptr() == before.data_ptr():
+        raise ReducerError(
+            "the previous values share the tensor's memory, so the update would always be 0: keep"
+            " them as tensor.detach().clone()"
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 
 from foreshock.errors import ReducerError
 from foreshock.reducers.protocol import UnitView
-from foreshock.reducers.tensors import check_view, dtype_code, flatten
+from foreshock.reducers.tensors import check_previous, check_view, dtype_code, flatten
 from foreshock.wire.names import STATISTICS
 
 CHUNK = 1 << 22
@@ -111,7 +111,7 @@ class TorchReducer:
                 flat = _flat(tensor)
                 if view is not None:
                     self._add_units(row, flat, view, scale)
-                for part in flat.split(CHUNK):
+                for part in torch.split(flat, CHUNK):
                     self._add(row, _values(part, scale))
 
     @torch.no_grad()
@@ -126,7 +126,8 @@ class TorchReducer:
         work = list(zip(update_rows, weight_rows, tensors, previous, strict=True))
         for update_row, weight_row, tensor, before in work:
             for row in (update_row, weight_row):
-                self._check(max(row, 0) if row == -1 and self._num_rows else row, tensor)
+                self._check(row, tensor, least=-1)
+            dtype_code(before, self._device.type)
             check_previous(tensor, before)
         with self._lock:
             for update_row, weight_row, tensor, before in work:
@@ -136,7 +137,7 @@ class TorchReducer:
                         continue
                     self._begin(row, now.numel())
                     value = wanted if wanted is not None else _difference(now, before)
-                    for part in _flat(flatten(value, None)[0]).split(CHUNK):
+                    for part in torch.split(_flat(flatten(value, None)[0]), CHUNK):
                         self._add(row, _values(part, 1.0))
                 before.copy_(now)
 
@@ -158,13 +159,11 @@ class TorchReducer:
             return TorchPending(packed, None)
         host = torch.empty(packed.shape, dtype=torch.int32, pin_memory=True)
         host.copy_(packed, non_blocking=True)
-        event = torch.cuda.Event()
-        event.record()
-        return TorchPending(host, event)
+        return TorchPending(host, torch.cuda.current_stream(self._device).record_event())
 
-    def _check(self, row: int, tensor: torch.Tensor) -> None:
+    def _check(self, row: int, tensor: torch.Tensor, *, least: int = 0) -> None:
         dtype_code(tensor, self._device.type)
-        if not 0 <= row < self._num_rows:
+        if not least <= row < self._num_rows:
             raise ReducerError(
                 f"row {row} lies outside the table of {self._num_rows} rows: call resize first"
             )
@@ -218,7 +217,7 @@ class TorchReducer:
             known = _Units(zeros, zeros.clone(), zeros.clone(), zeros.bool())
             self._units[row] = known
         cube = flat.view(view.outer, view.units, view.inner)
-        for part in cube.split(max(1, CHUNK // max(1, view.units * view.inner))):
+        for part in torch.split(cube, max(1, CHUNK // max(1, view.units * view.inner))):
             _merge_units(known, _values(part, scale))
 
     def _statistics(self) -> torch.Tensor:
@@ -255,21 +254,6 @@ class TorchReducer:
         measured[sorted(self._measured)] = True
         stats[~measured.to(self._device)] = math.nan
         return stats.to(torch.float32)
-
-
-def check_previous(tensor: torch.Tensor, before: torch.Tensor) -> None:
-    """Raise ReducerError where `before` cannot hold the previous values of `tensor`."""
-    if before.dtype != tensor.dtype or before.shape != tensor.shape:
-        raise ReducerError(
-            f"the previous values have dtype {before.dtype} and shape {tuple(before.shape)}, the"
-            f" tensor {tensor.dtype} and {tuple(tensor.shape)}: keep them as"
-            " torch.empty_like(tensor)"
-        )
-    if tensor.numel() and tensor.data_ptr() == before.data_ptr():
-        raise ReducerError(
-            "the previous values share the tensor's memory, so the update would always be 0: keep"
-            " them as tensor.detach().clone()"
-        )
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
