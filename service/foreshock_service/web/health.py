@@ -22,6 +22,11 @@ class Group(StrEnum):
     RUNNING = "Running normally"
     FINISHED = "Finished"
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether runs of this group still step."""
+        return self is not Group.FINISHED
+
 
 @dataclass(frozen=True, slots=True)
 class Health:

@@ -117,7 +117,9 @@ def _facts(incident: Incident, events: Sequence[RunEvent], newest_step: int) -> 
     ]
     lead = incident.lead_steps
     if lead is None:
-        facts.append(Fact(name="Lead over the loss", value="–", note="the loss has not moved"))
+        facts.append(
+            Fact(name="Lead over the loss", value="\N{EN DASH}", note="the loss has not moved")
+        )
     elif lead > 0:
         note = f"it moved at {whole(incident.onset_step + lead)}"
         facts.append(Fact(name="Lead over the loss", value=steps(lead), note=note))

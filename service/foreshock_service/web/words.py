@@ -21,13 +21,13 @@ def steps(number: int) -> str:
 def measure(value: float | None) -> str:
     """A measured value with three digits; an absent one is a dash, what is not finite says so."""
     if value is None:
-        return "–"
+        return "\N{EN DASH}"
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
-        return "inf" if value > 0 else "−inf"
+        return "inf" if value > 0 else "\N{MINUS SIGN}inf"
     text = f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
-    return text.replace("-", "−")
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def ratio(value: float) -> str:
@@ -35,8 +35,16 @@ def ratio(value: float) -> str:
     if not math.isfinite(value) or value <= 0:
         return measure(value)
     if value >= 1:
-        return f"{value:,.0f}×" if value >= 10 else f"{value:.1f}×"
-    return f"1/{1 / value:,.0f}×" if value <= 0.1 else f"1/{1 / value:.1f}×"
+        return (
+            f"{value:,.0f}\N{MULTIPLICATION SIGN}"
+            if value >= 10
+            else f"{value:.1f}\N{MULTIPLICATION SIGN}"
+        )
+    return (
+        f"1/{1 / value:,.0f}\N{MULTIPLICATION SIGN}"
+        if value <= 0.1
+        else f"1/{1 / value:.1f}\N{MULTIPLICATION SIGN}"
+    )
 
 
 def ago(seconds: float) -> str:

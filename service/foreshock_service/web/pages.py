@@ -1,0 +1,171 @@
+"""The pages: their addresses, what each reads from the store, and the template that it fills."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final, Protocol
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from fastapi.templating import Jinja2Templates
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from foreshock_service.errors import NotFound
+from foreshock_service.pipeline import triage
+from foreshock_service.settings import ServiceSettings
+from foreshock_service.store.session import Store
+from foreshock_service.web import read
+from foreshock_service.web.incident_page import incident_page
+from foreshock_service.web.run_list import run_list_page
+from foreshock_service.web.run_page import run_page
+
+STATIC: Final = Path(__file__).parent / "static"
+
+_environment = Environment(
+    loader=PackageLoader("foreshock_service.web"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates = Jinja2Templates(env=_environment)
+_files = StaticFiles(directory=STATIC)
+
+
+class PageContext(Protocol):
+    """What the composition root keeps in `app.state.context` for pages."""
+
+    @property
+    def settings(self) -> ServiceSettings:
+        """The settings of the process."""
+
+    @property
+    def store(self) -> Store:
+        """The database."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The time now, in seconds since the epoch."""
+
+
+def _context(request: Request) -> PageContext:
+    context: PageContext = request.app.state.context
+    return context
+
+
+InPage = Annotated[PageContext, Depends(_context)]
+
+assets = APIRouter(include_in_schema=False)
+"""Scripts and styles: open to everybody, since the login page needs them and they tell nothing."""
+
+
+@assets.api_route("/static/{path:path}", methods=["GET", "HEAD"])
+async def static_file(path: str, request: Request) -> Response:
+    """A file of the package; browsers ask every time and are mostly told that it is unchanged."""
+    answer = await _files.get_response(path, request.scope)
+    answer.headers["cache-control"] = "no-cache"
+    return answer
+
+
+def build_router(may_read: Callable[..., str]) -> APIRouter:
+    """The pages, for whoever passes `may_read`, a dependency that returns the actor's name."""
+    router = APIRouter(include_in_schema=False, dependencies=[Depends(may_read)])
+    actor = Annotated[str, Depends(may_read)]
+
+    @router.get("/")
+    def runs(request: Request, context: InPage) -> Response:
+        """The Runs page."""
+        now = context.clock()
+        with context.store.read() as session:
+            facts = read.read_list(session)
+        return _page(request, "runs.html", page=run_list_page(facts, now=now))
+
+    @router.get("/runs/{run_id}")
+    def run(
+        request: Request,
+        run_id: str,
+        context: InPage,
+        incident: Annotated[str, Query(max_length=16)] = "",
+    ) -> Response:
+        """The Run page; `incident` is the number of the one to speak of."""
+        return _run(request, context, run_id, incident, "run.html")
+
+    @router.get("/runs/{run_id}/verdict")
+    def verdict(
+        request: Request,
+        run_id: str,
+        context: InPage,
+        incident: Annotated[str, Query(max_length=16)] = "",
+    ) -> Response:
+        """Only the head of the Run page, for a page that goes from one incident to another."""
+        return _run(request, context, run_id, incident, "verdict.html")
+
+    @router.get("/runs/{run_id}/incidents/{number}")
+    def incident(request: Request, run_id: str, number: int, context: InPage) -> Response:
+        """The Incident page."""
+        try:
+            with context.store.read() as session:
+                told = read.read_run(session, run_id, number)
+                depths = read.read_depths(session, told.head)
+        except NotFound as error:
+            return _missing(request, error)
+        assert told.chosen is not None, "read_run raises where the number is unknown"
+        page = incident_page(
+            told.chosen.incident,
+            run_id=run_id,
+            run_name=told.run.name,
+            events=told.events,
+            depths=depths,
+        )
+        verdict = run_page(told, now=context.clock()).verdict
+        return _page(request, "incident.html", page=page, verdict=verdict)
+
+    @router.post("/runs/{run_id}/incidents/{number}/acknowledge")
+    def acknowledge(run_id: str, number: int, context: InPage, by: actor) -> Response:
+        """Mark an incident as seen, and show it again."""
+        triage.acknowledge(context.store, context.settings, run_id, number, by=by)
+        return _back(run_id, number)
+
+    @router.post("/runs/{run_id}/incidents/{number}/resolve")
+    def resolve(run_id: str, number: int, context: InPage, by: actor) -> Response:
+        """Close an incident, and show it again."""
+        triage.resolve(context.store, context.settings, run_id, number, by=by)
+        return _back(run_id, number)
+
+    return router
+
+
+def _run(
+    request: Request, context: PageContext, run_id: str, incident: str, template: str
+) -> Response:
+    try:
+        with context.store.read() as session:
+            told = read.read_run(session, run_id, _number(incident))
+    except NotFound as error:
+        return _missing(request, error)
+    page = run_page(told, now=context.clock())
+    return _page(request, template, page=page, verdict=page.verdict)
+
+
+def _number(text: str) -> int | None:
+    """The number in an address; an address that somebody has mangled speaks of no incident."""
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    # What a page shows is old in a moment: going back in a browser must not bring up the past.
+    return _templates.TemplateResponse(
+        request, template, values, status_code=status, headers={"cache-control": "no-store"}
+    )
+
+
+def _missing(request: Request, error: NotFound) -> HTMLResponse:
+    message = str(error).partition(":")[0]
+    return _page(request, "missing.html", status=404, message=message[0].upper() + message[1:])
+
+
+def _back(run_id: str, number: int) -> RedirectResponse:
+    return RedirectResponse(f"/runs/{quote(run_id)}/incidents/{number}", 303)
