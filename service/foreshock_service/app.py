@@ -10,18 +10,21 @@ from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from foreshock_service import __version__
-from foreshock_service.api import frames, health, login, metrics, runs
+from foreshock_service.api import frames, health, incidents, live, login, metrics, runs
+from foreshock_service.api.access import require
 from foreshock_service.api.context import Context
 from foreshock_service.api.problems import install_problems
 from foreshock_service.api.security import BrowserGuard
 from foreshock_service.exposition.health import ServiceMetrics
 from foreshock_service.notifiers.registry import build_notifiers
+from foreshock_service.pipeline.detect import Detection
 from foreshock_service.pipeline.ingest import Ingest
 from foreshock_service.pipeline.notify import Notify
 from foreshock_service.settings import ServiceSettings
 from foreshock_service.store.schema import check_current, upgrade
 from foreshock_service.store.session import Store
 from foreshock_service.stream.hub import Hub
+from foreshock_service.web import pages
 from foreshock_service.worker import Stage, Worker
 
 NOTIFY_INTERVAL_SECONDS: Final = 1.0
@@ -43,9 +46,15 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
         opened = store if store is not None else await run_in_threadpool(open_store, settings)
         hub = Hub()
         ingest = Ingest(opened, settings, on_commit=lambda run, _upto: hub.publish(run))
+        detection = Detection(opened, settings)
         notify = Notify(opened, settings, notifiers)
         worker = Worker(
             [
+                Stage(
+                    name="detect",
+                    run_once=detection.run_once,
+                    interval_seconds=settings.detect_interval_seconds,
+                ),
                 Stage(
                     name="notify",
                     run_once=notify.run_once,
@@ -85,11 +94,13 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
     install_problems(app)
     app.add_middleware(BrowserGuard, settings=settings)
     api = APIRouter(prefix="/api/v1")
-    for part in (frames, runs):
+    for part in (frames, runs, incidents, live):
         api.include_router(part.router)
     app.include_router(api)
     for part in (health, login, metrics):
         app.include_router(part.router)
+    app.include_router(pages.assets)
+    app.include_router(pages.build_router(require("read")))
     return app
 
 
