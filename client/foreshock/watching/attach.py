@@ -123,8 +123,9 @@ def _checked(
         raise SettingError(f"watch() needs a torch.nn.Module, not {type(model).__name__}")
     if optimizer is None:
         return []
-    single = isinstance(optimizer, torch.optim.Optimizer)
-    optimizers = [optimizer] if single else list(optimizer)
+    if isinstance(optimizer, torch.optim.Optimizer):
+        return [optimizer]
+    optimizers = list(optimizer)
     for item in optimizers:
         if not isinstance(item, torch.optim.Optimizer):
             raise SettingError(f"optimizer: {type(item).__name__} is no torch.optim.Optimizer")

@@ -148,7 +148,7 @@ class Watch:
         guard.run("frame", recorder.finish, crashed=crashed)
         guard.run("hooks", parts.optimizers.remove)
         status = {"status": "crashed" if crashed else "finished"}
-        guard.run("events", recorder.event, "finished", status)
+        guard.run("events", recorder.event, "finished", status, with_step=False)
         guard.run("close", parts.outbox.close, parts.settings.close_timeout_seconds)
         guard.dead = True
 
