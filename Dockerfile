@@ -2,7 +2,7 @@
 # image that runs holds no compiler, no sources and no pip cache.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /build
-COPY LICENSE constraints.txt ./
+COPY constraints.txt ./
 COPY client ./client
 COPY service ./service
 COPY migrations ./migrations

@@ -26,9 +26,10 @@ def test_there_is_one_wheel_and_one_source_distribution_each(built: Built) -> No
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_types_and_licence_travel(built: Built, distribution: str) -> None:
     """Each wheel is typed for its users and carries its licence."""
-    names = wheel_names(built, distribution)
-    assert f"{distribution}/py.typed" in names
-    assert f"{distribution}-0.1.0.dist-info/licenses/LICENSE" in names
+    with zipfile.ZipFile(built.only(f"{distribution}-*.whl")) as wheel:
+        licence = wheel.read(f"{distribution}-0.1.0.dist-info/licenses/LICENSE")
+        assert f"{distribution}/py.typed" in wheel.namelist()
+    assert licence == (ROOT / "LICENSE").read_bytes()
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)

@@ -30,8 +30,6 @@ def copy_sources(target: Path) -> None:
     """What a fresh clone has, as far as the distributions need it; links stay links."""
     for name in (*PROJECTS, "migrations"):
         shutil.copytree(ROOT / name, target / name, symlinks=True, ignore=NOT_SOURCES)
-    for name in ("LICENSE", "constraints.txt"):
-        shutil.copy2(ROOT / name, target / name)
 
 
 def build_all(checkout: Path, folder: Path) -> Built:
