@@ -12,7 +12,7 @@ from foreshock_service.api.access import MayRead
 from foreshock_service.api.context import InContext
 from foreshock_service.api.parameters import Rank, RunId
 from foreshock_service.domain.runs import Run, RunHead, RunStatus
-from foreshock_service.store import events, head, runs, schemas
+from foreshock_service.store import detection, events, head, runs, schemas
 from foreshock_service.store.session import ReadSession
 
 router = APIRouter(tags=["runs"])
@@ -32,6 +32,8 @@ class HeadView(BaseModel):
     device: str
     scalars: dict[str, float | str]
     counters: dict[str, Any]
+    detected_ord: int
+    """Detection has read the frames before this one; equal to `next_ord` once it has read all."""
 
 
 class RunView(BaseModel):
