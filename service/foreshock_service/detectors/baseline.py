@@ -5,7 +5,8 @@ Per series and statistic (rms, abs_max) of the base-2 logarithm x:
     centre   average over about 48 measured rows, of values winsorised at 4 scales
     scale    spread around the centre, as a standard deviation
     slow     the same average over about 256 rows: what a slow growth is measured against
-    fast     the same over 8 rows: where the series is now, without the noise of one row
+    fast     the same over 8 rows, and `middle` over 48: where the series is going; these two follow
+             the series even while the rest is frozen, since they are no normal
     noise    spread of the difference of neighbouring rows: a trend does not widen it
 
 All are running averages whose weight is 1/n while a series is young. Winsorising bounds what one
@@ -39,7 +40,8 @@ SCALE_FLOOR: Final = 0.02
 """In octaves (1.4 %): below it the scale is rounding, and dividing by it would be a false alarm."""
 WINSOR_SCALES: Final = 4.0
 
-_FIELDS: Final = ("count", "centre", "scale", "slow", "fast", "noise", "last", "start", "peak")
+_LEARNED: Final = ("count", "centre", "scale", "slow", "noise", "last", "start", "peak")
+_FIELDS: Final = (*_LEARNED, "seen", "fast", "middle")
 _PLAIN_FIELDS: Final = ("zero_count", "zero_start", "unit_start")
 
 
@@ -94,7 +96,7 @@ class Baselines:
     def slope(self, channel: int = RMS) -> Floats:
         """Octaves a measured row, from the lag between the averages: n rows lag a ramp by n."""
         rows = CENTRE_ROWS - FAST_ROWS
-        return (self.value("fast", channel) - self.value("centre", channel)) / rows
+        return (self.value("fast", channel) - self.value("middle", channel)) / rows
 
     def significance(self, channel: int = RMS) -> Floats:
         """Deviation in scales [series], with a floor under the scale."""
@@ -127,6 +129,7 @@ class Baselines:
             if mask is not None:
                 keep &= ~mask
         for channel in (RMS, ABS_MAX):
+            self._follow(channel)
             self._learn_channel(channel, keep & ~self.row.bad)
         self._learn_zeros(keep & ~self.row.bad)
         self.num_rows += 1
@@ -167,7 +170,7 @@ class Baselines:
         known = source >= 0
         for values in (self._values, self._plain):
             for name, array in values.items():
-                empty = 0.0 if name in ("count", "zero_count") else np.nan
+                empty = 0.0 if name in ("seen", "count", "zero_count") else np.nan
                 moved = np.full((layout.num_series, *array.shape[1:]), empty)
                 moved[known] = array[source[known]]
                 values[name] = moved
@@ -177,16 +180,27 @@ class Baselines:
         self._frozen = frozen
         self._keys = layout.keys
 
+    def _follow(self, channel: int) -> None:
+        logs = self.logs(channel)
+        which = np.flatnonzero(np.isfinite(logs))
+        x = logs[which]
+        seen = self._values["seen"][which, channel]
+        for name, rows in (("fast", FAST_ROWS), ("middle", CENTRE_ROWS)):
+            old = self._values[name][which, channel]
+            old = np.where(seen == 0, x, old)
+            self._values[name][which, channel] = old + (x - old) / np.minimum(seen + 1, rows)
+        self._values["seen"][which, channel] = seen + 1
+
     def _learn_channel(self, channel: int, keep: Bools) -> None:
         logs = self.logs(channel)
         which = np.flatnonzero(keep & np.isfinite(logs))
         if not which.size:
             return
         x = logs[which]
-        v = {name: array[which, channel] for name, array in self._values.items()}
+        v = {name: self._values[name][which, channel] for name in _LEARNED}
         count = v["count"]
         first = count == 0
-        for name in ("centre", "slow", "fast", "last"):
+        for name in ("centre", "slow", "last"):
             v[name] = np.where(first, x, v[name])
         for name in ("scale", "noise"):
             v[name] = np.where(first, 0.0, v[name])
@@ -203,13 +217,12 @@ class Baselines:
         v["centre"] += weight * residual
         bounded = v["centre"] + residual
         v["slow"] += np.maximum(1.0 / (count + 1), 1.0 / SLOW_ROWS) * (bounded - v["slow"])
-        v["fast"] += np.maximum(1.0 / (count + 1), 1.0 / FAST_ROWS) * (x - v["fast"])
         v["peak"] = np.fmax(v["peak"], np.where(count < YOUNG_ROWS, x, bounded))
         v["last"] = x
         v["count"] = count + 1
         v["start"] = np.where(count < START_ROWS, v["centre"], v["start"])
-        for name, array in self._values.items():
-            array[which, channel] = v[name]
+        for name in _LEARNED:
+            self._values[name][which, channel] = v[name]
 
     def _learn_zeros(self, keep: Bools) -> None:
         zeros, units = self.row.zero_frac, self.row.inactive_unit_frac

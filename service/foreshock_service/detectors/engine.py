@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from foreshock_service.detectors.baseline import SCALE_FLOOR, YOUNG_ROWS, Baselines
+from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.excess import excess_growth, growth_limits
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, UPDATE, WEIGHT
 from foreshock_service.detectors.registry import DETECTORS
 from foreshock_service.detectors.row import Bools
@@ -16,8 +17,8 @@ from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
 from foreshock_service.domain.incidents import Departure
 
-DEPARTED_OCTAVES: Final = 1.0
-DEPARTED_NOISES: Final = 6.0
+DEPARTED_SHARE: Final = 0.5
+DEPARTED_FIRST_ROWS: Final = 24
 MAX_DEPARTURES: Final = 64
 
 
@@ -107,12 +108,10 @@ class Engine:
                 detector.restore(state["detectors"][detector.name])
 
     def _outside(self) -> Bools:
-        """Left its baseline: an octave above the slow centre and beyond its own noise."""
+        """Left its baseline: half of the growth that would be too much, or NaN and Inf."""
         baselines = self.baselines
-        growth = baselines.growth()
-        noise = np.maximum(baselines.value("noise"), SCALE_FLOOR)
-        with np.errstate(invalid="ignore"):
-            outside = (growth > DEPARTED_OCTAVES) & (growth > DEPARTED_NOISES * noise)
-        known = baselines.value("count") >= YOUNG_ROWS
+        excess = excess_growth(baselines)
+        known = baselines.value("count") >= DEPARTED_FIRST_ROWS
+        limits = DEPARTED_SHARE * growth_limits(baselines.layout)
         watched = baselines.layout.of_kind(ACTIVATION, GRADIENT, UPDATE, WEIGHT)
-        return np.asarray(watched & ((outside & known) | baselines.row.bad))
+        return np.asarray(watched & ((known & (excess > limits)) | baselines.row.bad))

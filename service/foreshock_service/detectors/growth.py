@@ -22,19 +22,17 @@ import numpy as np
 from foreshock_service.detectors.baseline import (
     ABS_MAX,
     RMS,
-    SCALE_FLOOR,
     Baselines,
 )
 from foreshock_service.detectors.emit import run_finding, series_findings
+from foreshock_service.detectors.excess import excess_growth, growth_limits
 from foreshock_service.detectors.layout import (
     ACTIVATION,
-    ACTIVATION_GRAD,
     GRADIENT,
     UPDATE,
     WEIGHT,
 )
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools, Floats
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.findings import Finding, Severity
@@ -47,14 +45,6 @@ LOGIT_START_FACTOR: Final = 3.0
 LOGIT_ROWS: Final = 3
 START_ROWS: Final = 10
 
-OCTAVES: Final = {
-    ACTIVATION: 1.5,
-    WEIGHT: 1.5,
-    GRADIENT: 3.5,
-    ACTIVATION_GRAD: 3.5,
-    UPDATE: 1.5,
-}
-NOISES: Final = 8.0
 PERSISTENT_ROWS: Final = 5
 DOUBLING_ROWS: Final = 64
 ENORMOUS_OCTAVES: Final = 10.0
@@ -135,18 +125,15 @@ class Growth:
 
     def _growth(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
-        needed = np.array([OCTAVES[kind] for kind in range(5)])[layout.kind]
-        growth = baselines.growth()
-        noise = np.maximum(baselines.value("noise"), SCALE_FLOOR)
+        growth = excess_growth(baselines)
+        needed = growth_limits(layout)
         with np.errstate(invalid="ignore"):
-            above = (growth > needed) & (growth > NOISES * noise)
             keeps_pace = baselines.slope() * DOUBLING_ROWS > 1.0
             holds = np.asarray(
                 (baselines.value("count") >= FIRST_ROWS)
-                & above
+                & (growth > needed)
                 & (keeps_pace | (growth > ENORMOUS_OCTAVES))
             )
-        holds &= ~self._common_mode(layout.kind, growth, holds, needed)
         self._growing.update(layout, holds=holds, measured=row.measured, step=frame.step)
         mask = self._growing.lasting(PERSISTENT_ROWS)
         updates = mask & (layout.kind == UPDATE)
@@ -163,18 +150,10 @@ class Growth:
                 statistic="rms",
                 value=row.rms,
                 baseline=np.exp2(baselines.value("slow", RMS)),
-                score=growth,
+                score=np.nan_to_num(growth, nan=0.0, neginf=0.0, posinf=0.0),
                 since=self._growing.since,
             )
         return found
-
-    def _common_mode(self, kind: np.ndarray, growth: Floats, holds: Bools, needed: Floats) -> Bools:
-        """Updates that move with all the others: a learning rate's schedule, not a fault."""
-        updates = (kind == UPDATE) & np.isfinite(growth)
-        if not (holds & updates).any():
-            return np.zeros_like(holds)
-        common = float(np.median(growth[updates]))
-        return np.asarray(updates & (growth - max(common, 0.0) <= needed))
 
     def state(self) -> State:
         """Starts and streaks."""

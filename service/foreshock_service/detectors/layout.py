@@ -67,7 +67,9 @@ def layout_of(schema: SeriesSchema) -> Layout:
         flow=flow,
         is_matrix=np.array(
             [
-                len(s.shape) >= 2 if s.shape else not name.endswith(_VECTOR_TAILS)
+                s.kind.startswith("activation") or len(s.shape) >= 2
+                if s.shape or s.kind.startswith("activation")
+                else not name.endswith(_VECTOR_TAILS)
                 for s, name in zip(series, lowered, strict=True)
             ],
             np.bool_,

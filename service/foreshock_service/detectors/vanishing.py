@@ -1,9 +1,9 @@
 """Vanishing gradients and dead units: parts of the network that no longer learn.
 
 - `vanishing_gradient`, by depth: at least 3 weight matrices and a tenth of them have a gradient rms
-  below 1e-5 of the largest one's, on 20 rows, from early in the run on.
+  below 1e-5 of the largest one's, on 24 rows.
 - `vanishing_gradient`, by own past: a matrix' gradient has fallen 10 octaves below its start while
-  the median matrix has not followed (it must be 7 octaves below the common fall), on 20 rows; or it
+  the median matrix has not followed (it must be 7 octaves below the common fall), on 24 rows; or it
   was alive and is exactly zero on 15 rows while others live. Converging shrinks all alike: quiet.
 - `dead_units`: the share of zeros of an activation exceeds max(0.85, start + 0.15), or that of its
   inactive units max(0.5, start + 0.25), on 20 rows. Half zeros is what a ReLU does.
@@ -33,7 +33,7 @@ from foreshock_service.domain.frames import Frame
 NAME: Final = "vanishing"
 
 DEPTH_RATIO: Final = 1e-5
-DEPTH_ROWS: Final = 20
+DEPTH_ROWS: Final = 24
 DEPTH_SHARE: Final = 0.1
 MIN_MATRICES: Final = 3
 PAST_OCTAVES: Final = 10.0

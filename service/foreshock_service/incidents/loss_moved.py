@@ -2,9 +2,10 @@
 
 The loss has moved at the first of 3 rows among 5 whose loss is above B + max(6 sigma, 15 % of |B|),
 or at the first that is not finite. B is the median of the last 20 losses before the incident's
-onset; sigma is 1.4826 times the median absolute residual of a line through the last 40. Fewer than
-8 losses before the onset make no B: then the loss cannot be said to have moved, unless it is no
-number any more.
+onset, and lower if the loss fell further after it: in a slow fault the rest of the model goes on
+learning, and what is lost is lost from the best level. sigma is 1.4826 times the median absolute
+residual of a line through the last 40 losses that made B. Fewer than 8 losses before the onset make
+no B: then the loss can't be said to have moved, unless it is no number any more.
 """
 
 from __future__ import annotations
@@ -31,23 +32,17 @@ class LossWatch:
 
     level: float | None
     bar: float
+    recent: list[float]
+    """The losses that make the level, oldest first."""
     above: list[int | None]
     """The steps of those among the last rows that were above the bar, None for the others."""
 
     @classmethod
     def before(cls, losses: Sequence[float]) -> LossWatch:
         """From the losses before the onset, oldest first."""
-        finite = np.array([x for x in losses[-LINE_ROWS:] if math.isfinite(x)], np.float64)
-        if finite.size < MIN_ROWS:
-            return cls(None, math.inf, [])
-        level = float(np.median(finite[-LEVEL_ROWS:]))
-        rows = np.arange(finite.size, dtype=np.float64)
-        rows -= rows.mean()
-        slope = float((rows * (finite - finite.mean())).sum() / (rows * rows).sum())
-        residual = finite - slope * rows
-        residual -= np.median(residual)
-        sigma = 1.4826 * float(np.median(np.abs(residual)))
-        return cls(level, level + max(SIGMAS * sigma, SHARE * abs(level)), [])
+        watch = cls(None, math.inf, [x for x in losses[-LINE_ROWS:] if math.isfinite(x)], [])
+        watch._take_level()
+        return watch
 
     def push(self, loss: float, step: int) -> int | None:
         """The step at which the loss moved, once it is known."""
@@ -55,7 +50,11 @@ class LossWatch:
             return step
         if self.level is None:
             return None
-        self.above = [*self.above[-(OF_LAST - 1) :], step if loss > self.bar else None]
+        above = loss > self.bar
+        self.above = [*self.above[-(OF_LAST - 1) :], step if above else None]
+        if not above:
+            self.recent = [*self.recent[-(LINE_ROWS - 1) :], loss]
+            self._take_level()
         steps = [s for s in self.above if s is not None]
         return steps[0] if len(steps) >= ROWS else None
 
@@ -73,9 +72,24 @@ class LossWatch:
 
     def state(self) -> list[Any]:
         """Everything that `from_state` needs."""
-        return [self.level, self.bar, list(self.above)]
+        return [self.level, self.bar, list(self.recent), list(self.above)]
 
     @classmethod
     def from_state(cls, state: Sequence[Any]) -> LossWatch:
         """Take up a state."""
-        return cls(state[0], float(state[1]), list(state[2]))
+        return cls(state[0], float(state[1]), list(state[2]), list(state[3]))
+
+    def _take_level(self) -> None:
+        if len(self.recent) < MIN_ROWS:
+            return
+        level = float(np.median(self.recent[-LEVEL_ROWS:]))
+        if self.level is not None and level >= self.level:
+            return
+        values = np.array(self.recent, np.float64)
+        rows = np.arange(values.size, dtype=np.float64)
+        rows -= rows.mean()
+        slope = float((rows * (values - values.mean())).sum() / (rows * rows).sum())
+        residual = values - slope * rows
+        residual -= np.median(residual)
+        sigma = 1.4826 * float(np.median(np.abs(residual)))
+        self.level, self.bar = level, level + max(SIGMAS * sigma, SHARE * abs(level))
