@@ -14,7 +14,7 @@ from foreshock_service.web.words import measure, ratio, steps, whole
 
 LISTED: Final = 40
 """Departures in the table; the map on the Run page shows them all."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 72.0, 620.0, 18.0, 258.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72.0, 940.0, 18.0, 258.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,7 @@ class IncidentPage:
 
     name: str
     number: int
+    tone: str
     link: str
     run_link: str
     can_acknowledge: bool
@@ -99,6 +100,7 @@ def incident_page(
     return IncidentPage(
         name=run_name,
         number=incident.number,
+        tone=str(incident.severity),
         link=f"{run_link}/incidents/{incident.number}",
         run_link=run_link,
         can_acknowledge=not closed and incident.acknowledged_by is None,

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from foreshock_service.errors import NotFound
 from foreshock_service.pipeline import triage
 from foreshock_service.settings import ServiceSettings
+from foreshock_service.store.audit import record
 from foreshock_service.store.session import Store
 from foreshock_service.web import read
 from foreshock_service.web.incident_page import incident_page
@@ -23,6 +24,8 @@ from foreshock_service.web.run_list import run_list_page
 from foreshock_service.web.run_page import run_page
 
 STATIC: Final = Path(__file__).parent / "static"
+THUMBNAIL_SECONDS: Final = 10
+"""A thumbnail may be this old; the Runs page asks for all of them again and again."""
 
 _environment = Environment(
     loader=PackageLoader("foreshock_service.web"),
@@ -103,6 +106,14 @@ def build_router(may_read: Callable[..., str]) -> APIRouter:
         """Only the head of the Run page, for a page that goes from one incident to another."""
         return _run(request, context, run_id, incident, "verdict.html")
 
+    @router.get("/runs/{run_id}/thumbnail.png")
+    def thumbnail(run_id: str, context: InPage) -> Response:
+        """The whole run as a small picture."""
+        with context.store.read() as session:
+            picture = read.read_thumbnail(session, run_id)
+        headers = {"cache-control": f"private, max-age={THUMBNAIL_SECONDS}"}
+        return Response(picture, media_type="image/png", headers=headers)
+
     @router.get("/runs/{run_id}/incidents/{number}")
     def incident(request: Request, run_id: str, number: int, context: InPage) -> Response:
         """The Incident page."""
@@ -127,12 +138,14 @@ def build_router(may_read: Callable[..., str]) -> APIRouter:
     def acknowledge(run_id: str, number: int, context: InPage, by: actor) -> Response:
         """Mark an incident as seen, and show it again."""
         triage.acknowledge(context.store, context.settings, run_id, number, by=by)
+        _audit(context, by, "incident.acknowledge", f"{run_id}/{number}")
         return _back(run_id, number)
 
     @router.post("/runs/{run_id}/incidents/{number}/resolve")
     def resolve(run_id: str, number: int, context: InPage, by: actor) -> Response:
         """Close an incident, and show it again."""
         triage.resolve(context.store, context.settings, run_id, number, by=by)
+        _audit(context, by, "incident.resolve", f"{run_id}/{number}")
         return _back(run_id, number)
 
     return router
@@ -165,6 +178,11 @@ def _page(request: Request, template: str, *, status: int = 200, **values: Any) 
 def _missing(request: Request, error: NotFound) -> HTMLResponse:
     message = str(error).partition(":")[0]
     return _page(request, "missing.html", status=404, message=message[0].upper() + message[1:])
+
+
+def _audit(context: PageContext, by: str, action: str, target: str) -> None:
+    with context.store.write() as session:
+        record(session, actor=by, action=action, target=target, now=context.clock())
 
 
 def _back(run_id: str, number: int) -> RedirectResponse:

@@ -6,14 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from foreshock_service.domain.runs import Attempt, Run, RunEvent, RunHead
+from foreshock_service.errors import NotFound
 from foreshock_service.store import events, head, incidents, runs, schemas
 from foreshock_service.store.incidents import StoredIncident
 from foreshock_service.store.session import ReadSession
+from foreshock_service.store.windows import heatmap_window, scalar_window
 from foreshock_service.web.health import foremost
+from foreshock_service.web.pictures import Spark, spark, thumbnail
 from foreshock_service.web.run_list import RunFacts
 
 LISTED_RUNS: Final = 200
+SPARK_COLUMNS: Final = 75
+THUMBNAIL_COLUMNS: Final = 168
+THUMBNAIL_KINDS: Final = ("gradient", "activation", "activation_grad", "weight", "update")
+"""The kind that a thumbnail shows is the first of these that the run measures."""
 TOLD_EVENTS: Final = ("checkpoint", "exception", "finished")
 
 
@@ -42,7 +51,7 @@ def read_list(session: ReadSession) -> list[RunFacts]:
                 head=item.head,
                 attempts=runs.attempts(session, run_id),
                 incidents=[(stored.incident, stored.sentence) for stored in told],
-                spark=None,
+                spark=None if item.head is None else _spark(session, item.head, told),
                 has_series=item.head is not None and item.head.schema_hash is not None,
             )
         )
@@ -81,3 +90,44 @@ def read_depths(session: ReadSession, newest: RunHead | None) -> Mapping[str, in
         return {}
     schema = schemas.load(session, newest.schema_hash)
     return {f"{item.kind}:{item.name}": item.depth for item in schema.series}
+
+
+def read_thumbnail(session: ReadSession, run_id: str) -> bytes:
+    """A PNG of the whole run: each series against the median of its own columns.
+
+    Raises:
+        NotFound: there is no such run, or it has no statistics.
+    """
+    runs.get(session, run_id)
+    newest = head.first_heads(session, [run_id]).get(run_id)
+    kinds = {name.partition(":")[0] for name in read_depths(session, newest)}
+    if newest is None or not kinds:
+        raise NotFound(f"run {run_id!r} has scalars only: no series were measured")
+    window = heatmap_window(
+        session,
+        run_id,
+        newest.rank,
+        kind=next(kind for kind in THUMBNAIL_KINDS if kind in kinds),
+        statistic="rms",
+        max_columns=THUMBNAIL_COLUMNS,
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exponents = np.log10(np.where(window.high > 0, window.high, np.nan).astype(np.float64))
+    normal = np.full(len(exponents), np.nan)
+    measured = np.isfinite(exponents).any(axis=1)
+    # A series that was never measured has no median, and stays blank.
+    normal[measured] = np.nanmedian(exponents[measured], axis=1)
+    return thumbnail(exponents - normal[:, None], window.nonfinite)
+
+
+def _spark(session: ReadSession, newest: RunHead, told: Sequence[StoredIncident]) -> Spark | None:
+    window = scalar_window(
+        session, newest.run_id, newest.rank, names=["loss"], max_columns=SPARK_COLUMNS
+    )
+    first = foremost([stored.incident for stored in told])
+    mark = None
+    if first is not None and len(window.axis.step):
+        # The last column that begins at or before the onset: a resumed run passes steps twice.
+        before = np.flatnonzero(window.axis.step <= first.onset_step)
+        mark = float(before[-1] / len(window.axis.step)) if before.size else 0.0
+    return spark(window.mean[0], window.nonfinite[0], mark=mark)
