@@ -32,8 +32,6 @@ class HeadView(BaseModel):
     device: str
     scalars: dict[str, float | str]
     counters: dict[str, Any]
-    detected_ord: int
-    """Detection has read the frames before this one; equal to `next_ord` once it has read all."""
 
 
 class RunView(BaseModel):
@@ -86,9 +84,13 @@ class EventView(BaseModel):
 
 
 class RunDetail(RunView):
-    """One run with all that is small about it."""
+    """One run with all that is small about it.
+
+    Detection has read the head's frames before `detected_ord`: all of them once it is `next_ord`.
+    """
 
     info: dict[str, Any]
+    detected_ord: int
     ranks: list[int]
     attempts: list[AttemptView]
     schema_summary: SchemaSummary | None
@@ -142,9 +144,11 @@ def get_run(run: RunId, context: InContext, _actor: MayRead) -> RunDetail:
         attempts = runs.attempts(session, run)
         told = events.list_events(session, run, limit=MAX_EVENTS)
         summary = _summary(session, newest)
+        detected = 0 if newest is None else detection.next_ord(session, run, newest.rank)
     return RunDetail(
         **_fields(found, newest),
         info=dict(found.info),
+        detected_ord=detected,
         ranks=ranks,
         attempts=[AttemptView.model_validate(item, from_attributes=True) for item in attempts],
         schema_summary=summary,
