@@ -63,7 +63,7 @@ def test_the_token_and_the_encoding_are_sent() -> None:
 def test_a_service_that_fails_for_a_while_loses_nothing(
     behaviour: int | bytes | None, spool_dir: Path
 ) -> None:
-    """Errors that may pass, hang-ups and answers of strangers only delay: every frame arrives once."""
+    """Errors that may pass, hang-ups and strangers only delay: every frame arrives once."""
     with little_service(behaviour, behaviour, behaviour) as service:
         watch = _watched(service.url)
         assert watch.flush(30)

@@ -45,7 +45,7 @@ class OptimizerHooks:
         self._before_step, self._after_step = before_step, after_step
         self._ready: set[nn.Parameter] = set()
         self._previous: dict[nn.Parameter, torch.Tensor] = {}
-        self.found_inf: list[torch.Tensor] = []
+        self._found_inf: list[torch.Tensor] = []
         self._handles = [
             handle
             for optimizer in optimizers
@@ -62,6 +62,11 @@ class OptimizerHooks:
         self._handles = []
         self._previous.clear()
         self._ready.clear()
+
+    def take_found_inf(self) -> list[torch.Tensor]:
+        """What a loss scaler found in this step, an element each; non-zero is a skipped step."""
+        taken, self._found_inf = self._found_inf, []
+        return taken
 
     def grads_ready(self) -> None:
         """Measure the gradients of all parameters now."""
@@ -99,7 +104,7 @@ class OptimizerHooks:
             scale = grad_scale.detach().reciprocal()
         found_inf = getattr(optimizer, "found_inf", None)
         if isinstance(found_inf, torch.Tensor):
-            self.found_inf.append(found_inf.detach().clone())
+            self._found_inf.append(found_inf.detach().clone())
         mine = list(self._parameters(optimizer))
         self._measure_gradients([p for p in mine if p not in self._ready], scale)
         self._ready.difference_update(mine)

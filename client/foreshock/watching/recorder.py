@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -41,6 +41,8 @@ _GRADIENT_COLUMNS = tuple(
 
 
 _NONE: Final = FrameFlag(0)
+_FOUND_INF: Final = "\0found_inf/"
+"""Name under which a loss scaler's verdict travels to the host with the scalars."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,7 +59,6 @@ class _Closed:
     with_histogram: bool
     batch_id: str | None
     events: tuple[Event, ...]
-    found_inf: list[torch.Tensor] = field(default_factory=list)
 
 
 class Recorder:
@@ -181,6 +182,9 @@ class Recorder:
             for kind in meter.measured:
                 flags |= measured_flag(kind)
             self._own_cost(now)
+            if self.hooks is not None:
+                for i, flag in enumerate(self.hooks.take_found_inf()):
+                    self._scalars.put(f"{_FOUND_INF}{i}", flag)
             self._scalars.start_copy()
             schema, rows = meter.series.schema()
             closed = _Closed(
@@ -195,8 +199,6 @@ class Recorder:
                 batch_id=self._batch_id,
                 events=tuple(self._events),
             )
-            if self.hooks is not None:
-                closed.found_inf, self.hooks.found_inf = self.hooks.found_inf, []
             before, self._closed = self._closed, closed
             self._scalars, self._events, self._batch_id = Scalars(), [], None
             self._optimizer_stepped = self._over = False
@@ -237,7 +239,8 @@ class Recorder:
         scalars = closed.scalars.read()
         if closed.flags & FrameFlag.MEASURED_GRADIENT and "grad_norm" not in scalars:
             scalars["grad_norm"] = gradient_norm(closed.schema, stats)
-        if any(float(flag) != 0 for flag in closed.found_inf):
+        found_inf = [name for name in scalars if name.startswith(_FOUND_INF)]
+        if any([scalars.pop(name) != 0 for name in found_inf]):
             closed.flags |= FrameFlag.SKIPPED
         frame = Frame(
             step=closed.step,
