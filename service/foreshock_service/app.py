@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -10,16 +11,18 @@ from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from foreshock_service import __version__
-from foreshock_service.api import frames, health, incidents, live, login, metrics, runs
+from foreshock_service.api import frames, health, incidents, live, login, metrics, runs, windows
 from foreshock_service.api.access import require
 from foreshock_service.api.context import Context
 from foreshock_service.api.problems import install_problems
 from foreshock_service.api.security import BrowserGuard
 from foreshock_service.exposition.health import ServiceMetrics
 from foreshock_service.notifiers.registry import build_notifiers
+from foreshock_service.pipeline.compact import compact_once
 from foreshock_service.pipeline.detect import Detection
 from foreshock_service.pipeline.ingest import Ingest
 from foreshock_service.pipeline.notify import Notify
+from foreshock_service.pipeline.retain import retain_once
 from foreshock_service.settings import ServiceSettings
 from foreshock_service.store.schema import check_current, upgrade
 from foreshock_service.store.session import Store
@@ -27,6 +30,8 @@ from foreshock_service.stream.hub import Hub
 from foreshock_service.web import pages
 from foreshock_service.worker import Stage, Worker
 
+COMPACT_INTERVAL_SECONDS: Final = 2.0
+RETAIN_INTERVAL_SECONDS: Final = 60.0
 NOTIFY_INTERVAL_SECONDS: Final = 1.0
 
 
@@ -54,6 +59,16 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
                     name="detect",
                     run_once=detection.run_once,
                     interval_seconds=settings.detect_interval_seconds,
+                ),
+                Stage(
+                    name="compact",
+                    run_once=lambda: compact_once(opened),
+                    interval_seconds=COMPACT_INTERVAL_SECONDS,
+                ),
+                Stage(
+                    name="retain",
+                    run_once=lambda: retain_once(opened, settings, time.time()),
+                    interval_seconds=RETAIN_INTERVAL_SECONDS,
                 ),
                 Stage(
                     name="notify",
@@ -94,7 +109,7 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
     install_problems(app)
     app.add_middleware(BrowserGuard, settings=settings)
     api = APIRouter(prefix="/api/v1")
-    for part in (frames, runs, incidents, live):
+    for part in (frames, runs, windows, incidents, live):
         api.include_router(part.router)
     app.include_router(api)
     for part in (health, login, metrics):

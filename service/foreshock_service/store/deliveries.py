@@ -66,11 +66,12 @@ def enqueue(
         for channel in dict.fromkeys(channels)
     ]
     insert = sqlite.insert if session.dialect == "sqlite" else postgresql.insert
-    result = [
-        session.connection.execute(insert(delivery).values(row).on_conflict_do_nothing()).rowcount
-        for row in rows
-    ]
-    return sum(max(count, 0) for count in result)
+    new = 0
+    for row in rows:
+        statement = insert(delivery).values(row).on_conflict_do_nothing()
+        stored = session.connection.execute(statement.returning(delivery.c.delivery_id)).first()
+        new += stored is not None
+    return new
 
 
 def due(session: ReadSession, *, now: float, limit: int) -> list[int]:

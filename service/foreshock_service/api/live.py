@@ -1,0 +1,74 @@
+"""Live news of a run, as server-sent events that say only that there is something to fetch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from foreshock_service.api.access import MayRead
+from foreshock_service.api.context import Context, InContext
+from foreshock_service.api.parameters import RunId
+from foreshock_service.errors import Busy
+from foreshock_service.store import head, runs
+from foreshock_service.store.incidents import list_incidents
+
+router = APIRouter(tags=["runs"])
+
+POLL_SECONDS: Final = 2.0
+"""News that another process stored is noticed after this long at most."""
+PING_SECONDS: Final = 15
+"""Proxies commonly cut a stream that is silent for a minute."""
+
+
+@router.get(
+    "/runs/{run}/live",
+    summary="Live news of a run",
+    response_class=EventSourceResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def get_live(run: RunId, context: InContext, _actor: MayRead) -> EventSourceResponse:
+    """Messages `{"upto": ord}` (frames below it can be fetched) and `{"incident": number}`.
+
+    The first message tells the present `upto`. A stream that breaks may simply be opened again.
+    """
+    await run_in_threadpool(_check_run, context, run)
+    if context.hub.is_full():
+        raise Busy("too many live streams are open: close a page, or come back later")
+    return EventSourceResponse(_news(context, run), ping=PING_SECONDS)
+
+
+async def _news(context: Context, run: str) -> AsyncIterator[ServerSentEvent]:
+    with context.hub.waiter(run) as waiter:
+        upto, incidents = await run_in_threadpool(_look, context, run)
+        yield _message({"upto": upto})
+        while not waiter.closed:
+            await waiter.wait(at_most_seconds=POLL_SECONDS)
+            newest, present = await run_in_threadpool(_look, context, run)
+            if newest != upto:
+                yield _message({"upto": newest})
+            for number, state in present.items():
+                if incidents.get(number) != state:
+                    yield _message({"incident": number})
+            upto, incidents = newest, present
+
+
+def _message(content: dict[str, Any]) -> ServerSentEvent:
+    return ServerSentEvent(data=json.dumps(content))
+
+
+def _check_run(context: Context, run: str) -> None:
+    with context.store.read() as session:
+        runs.get(session, run)
+
+
+def _look(context: Context, run: str) -> tuple[int, dict[int, int]]:
+    """The ord below which every frame can be fetched, and the version of each incident."""
+    with context.store.read() as session:
+        heads = head.heads(session, [run])
+        present = {item.number: item.version for item in list_incidents(session, run)}
+    return max((item.next_ord for item in heads), default=0), present
