@@ -126,11 +126,13 @@ def upgrade() -> None:
         sa.Column("codec", sa.String(length=16), nullable=False),
         sa.Column("frames", sa.LargeBinary(), nullable=False),
         sa.Column("num_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("received_at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"], ["run.run_id"], name=op.f("fk_block_run_id_run"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("run_id", "rank", "tier", "block", name=op.f("pk_block")),
     )
+    op.create_index("ix_block_tier_received_at", "block", ["tier", "received_at"], unique=False)
     op.create_table(
         "chunk",
         sa.Column("run_id", sa.String(length=128), nullable=False),
@@ -359,6 +361,7 @@ def downgrade() -> None:
     op.drop_index("ix_delivery_status_next_attempt_at", table_name="delivery")
     op.drop_table("delivery")
     op.drop_table("chunk")
+    op.drop_index("ix_block_tier_received_at", table_name="block")
     op.drop_table("block")
     op.drop_table("baseline_snapshot")
     op.drop_table("attempt")

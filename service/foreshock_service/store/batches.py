@@ -30,6 +30,7 @@ class StoredBatch:
     ord0: int
     attempt: int
     schema_hash: str | None
+    received_at: float
     batch: FrameBatch
 
 
@@ -124,7 +125,9 @@ def read_batches(
         row = session.connection.execute(
             select(frame_batch).where(key, frame_batch.c.ord0 == ord0)
         ).one()
-        yield StoredBatch(ord0, row.attempt, row.schema_hash, decode_batch(row.data))
+        yield StoredBatch(
+            ord0, row.attempt, row.schema_hash, row.received_at, decode_batch(row.data)
+        )
 
 
 def delete_batches(session: WriteSession, run_id: str, rank: int, below_ord: int) -> None:

@@ -137,6 +137,8 @@ block = Table(
     Column("codec", String(16), nullable=False),
     Column("frames", LargeBinary, nullable=False),  # steps, wall times, flags, scalars
     Column("num_bytes", BigInteger, nullable=False),
+    Column("received_at", Double, nullable=False),  # when its newest frame came, by our clock
+    Index("ix_block_tier_received_at", "tier", "received_at"),
 )
 
 chunk = Table(
