@@ -16,6 +16,7 @@ batch is nobody's fault. Confidence is the share of the leaders that belong to w
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ from foreshock_service.incidents.names import family_of, module_of
 
 GLOBAL_SHARE: Final = 0.5
 TIE_STEPS: Final = 2
-TIE_SHARE: Final = 0.1
-"""Departures within a tenth of the incident's age of the first one have left together."""
+TIE_SHARE: Final = 0.25
+"""Departures within a quarter of the incident's age of the first one have left together."""
 LOSS_KINDS: Final = frozenset({"loss_spike", "divergence"})
 
 
@@ -59,7 +60,10 @@ def attribute(
     if kind == "bad_batch":
         return _claim(named[:1]) if named else NOBODY
     if kind == "non_finite":
-        return _non_finite(named, departures)
+        # An overflow starts with what grew before it, not with the first NaN.
+        finite = [d for d in departures if math.isfinite(d.ratio)]
+        earlier = [d for d in finite if named and d.step < named[0].step - TIE_STEPS]
+        return _claim(earlier[:1] or named[:1]) if named else NOBODY
     if kind in ("gradient_spike", "dead_units", "vanishing_gradient"):
         if len(named) > 1 and len(named) >= GLOBAL_SHARE * num_series:
             return NOBODY
@@ -75,12 +79,6 @@ def attribute(
     if num_series > 4 and len(leaders) >= GLOBAL_SHARE * num_series:
         return NOBODY
     return _claim(leaders)
-
-
-def _non_finite(named: Sequence[Departure], departures: Sequence[Departure]) -> Cause:
-    if not named:
-        return NOBODY
-    return _claim(named[:1])
 
 
 def _claim(leaders: Sequence[Departure]) -> Cause:

@@ -1,11 +1,14 @@
 """Whether, and at which step, the loss moved: a defined event, so that a lead is a fact.
 
 The loss has moved at the first of 3 rows among 5 whose loss is above B + max(6 sigma, 15 % of |B|),
-or at the first that is not finite. B is the median of the last 20 losses before the incident's
-onset, and lower if the loss fell further after it: in a slow fault the rest of the model goes on
-learning, and what is lost is lost from the best level. sigma is 1.4826 times the median absolute
-residual of a line through the last 40 losses that made B. Fewer than 8 losses before the onset make
-no B: then the loss can't be said to have moved, unless it is no number any more.
+at the first that is not finite, or, for a loss that rises slowly inside its noise, at the first row
+above B + max(2 sigma, 5 % of |B|) of the last 16, once their median is above that.
+
+B is the median of the last 20 losses before the incident's onset, and lower if the loss fell
+further after it: in a slow fault the rest of the model goes on learning, and what is lost is lost
+from the best level. sigma is 1.4826 times the median absolute residual of a line through the last
+40 losses that made B. Fewer than 8 losses before the onset make no B: then the loss can't be said
+to have moved, unless it is no number any more.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ LINE_ROWS: Final = 40
 MIN_ROWS: Final = 8
 SIGMAS: Final = 6.0
 SHARE: Final = 0.15
+SLOW_ROWS: Final = 16
+SLOW_SIGMAS: Final = 2.0
+SLOW_SHARE: Final = 0.05
 OF_LAST: Final = 5
 ROWS: Final = 3
 
@@ -34,13 +40,18 @@ class LossWatch:
     bar: float
     recent: list[float]
     """The losses that make the level, oldest first."""
+    slow_bar: float
+    last: list[tuple[int, float]]
+    """The last rows, (step, loss)."""
     above: list[int | None]
     """The steps of those among the last rows that were above the bar, None for the others."""
 
     @classmethod
     def before(cls, losses: Sequence[float]) -> LossWatch:
         """From the losses before the onset, oldest first."""
-        watch = cls(None, math.inf, [x for x in losses[-LINE_ROWS:] if math.isfinite(x)], [])
+        watch = cls(
+            None, math.inf, [x for x in losses[-LINE_ROWS:] if math.isfinite(x)], math.inf, [], []
+        )
         watch._take_level()
         return watch
 
@@ -56,7 +67,7 @@ class LossWatch:
             self.recent = [*self.recent[-(LINE_ROWS - 1) :], loss]
             self._take_level()
         steps = [s for s in self.above if s is not None]
-        return steps[0] if len(steps) >= ROWS else None
+        return steps[0] if len(steps) >= ROWS else self._rose_slowly(step, loss)
 
     def replay(self, rows: Iterable[tuple[int, float]]) -> int | None:
         """The same over rows (step, loss) that lie behind."""
@@ -72,12 +83,23 @@ class LossWatch:
 
     def state(self) -> list[Any]:
         """Everything that `from_state` needs."""
-        return [self.level, self.bar, list(self.recent), list(self.above)]
+        last = [list(pair) for pair in self.last]
+        return [self.level, self.bar, list(self.recent), self.slow_bar, last, list(self.above)]
 
     @classmethod
     def from_state(cls, state: Sequence[Any]) -> LossWatch:
         """Take up a state."""
-        return cls(state[0], float(state[1]), list(state[2]), list(state[3]))
+        level, bar, recent, slow_bar, last, above = state
+        pairs = [(int(step), float(loss)) for step, loss in last]
+        return cls(level, float(bar), list(recent), float(slow_bar), pairs, list(above))
+
+    def _rose_slowly(self, step: int, loss: float) -> int | None:
+        self.last = [*self.last[-(SLOW_ROWS - 1) :], (step, loss)]
+        if len(self.last) < SLOW_ROWS:
+            return None
+        if float(np.median([x for _, x in self.last])) <= self.slow_bar:
+            return None
+        return next(s for s, x in self.last if x > self.slow_bar)
 
     def _take_level(self) -> None:
         if len(self.recent) < MIN_ROWS:
@@ -93,3 +115,4 @@ class LossWatch:
         residual -= np.median(residual)
         sigma = 1.4826 * float(np.median(np.abs(residual)))
         self.level, self.bar = level, level + max(SIGMAS * sigma, SHARE * abs(level))
+        self.slow_bar = level + max(SLOW_SIGMAS * sigma, SLOW_SHARE * abs(level))

@@ -32,13 +32,15 @@ from foreshock_service.incidents.lifecycle import (
     rank_of,
 )
 from foreshock_service.incidents.loss_moved import LossWatch
+from foreshock_service.incidents.names import family_of
 
 ACUTE: Final = "acute"
 SLOW_KINDS: Final = frozenset({"dead_units", "vanishing_gradient"})
+GROWING: Final = frozenset({"explosion", "update_too_large", "attention_logit_growth"})
 LOSS_ROWS: Final = 512
 """How far back a loss is remembered, so that the level before a late-found onset is known."""
 MAX_DEPARTURES: Final = 64
-NAMING_ROWS: Final = 40
+NAMING_ROWS: Final = 64
 """Within so many rows of opening, the layer may still be named; later it would be a guess."""
 
 
@@ -249,13 +251,14 @@ class IncidentTracker:
             departures=_merged(old.departures, (*named, *departures)),
         )
         changes: list[IncidentChange] = []
-        if new.group is None and self._row - live.opened_row <= NAMING_ROWS:
-            cause = _cause(frame, findings[0].kind, named, departures)
-            if cause.group is not None:
+        if self._row - live.opened_row <= NAMING_ROWS:
+            cause = _cause(frame, old.kind, named, departures if live.key == ACUTE else ())
+            if _says_more(old, cause):
                 new = replace(
                     new, group=cause.group, root_series=cause.root, confidence=cause.confidence
                 )
                 changes.append(change(new, Transition.NAMED, step=frame.step))
+        new = replace(new, evidence=_newer(new, findings))
         added = [kind for kind in kinds if kind not in old.kinds]
         graver_kind = any(rank_of(k) > max(rank_of(o) for o in old.kinds) for k in added)
         if severity is not old.severity or graver_kind:
@@ -357,6 +360,29 @@ def _ratio(finding: Finding) -> float:
     if finding.baseline is None or not finding.baseline:
         return math.inf
     return finding.value / finding.baseline
+
+
+def _says_more(old: Incident, cause: Cause) -> bool:
+    """A first name, or the same layer in several blocks where one was named before."""
+    if cause.group is None or cause.group == old.group:
+        return False
+    if old.group is None:
+        return True
+    return family_of(old.group) == cause.group
+
+
+def _newer(incident: Incident, findings: Sequence[Finding]) -> dict[str, float | int | str]:
+    """The evidence with the newest value of its own statistic, and the root's newest ratio."""
+    evidence = dict(incident.evidence)
+    for finding in findings:
+        same = finding.kind == incident.kind and finding.statistic == evidence.get("statistic")
+        if same and incident.kind in ("attention_logit_growth", "divergence", "dead_units"):
+            evidence["value"] = finding.value
+            break
+    root = next((d for d in incident.departures if d.series == incident.root_series), None)
+    if root is not None and incident.kind in GROWING:
+        evidence["ratio"] = root.ratio
+    return evidence
 
 
 def _evidence(

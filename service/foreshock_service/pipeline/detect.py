@@ -75,12 +75,14 @@ class Detection:
         config: EngineConfig | None = None,
         clock: Callable[[], float] = time.time,
         lease_seconds: float = LEASE_SECONDS,
+        frames_a_commit: int = FRAMES_A_COMMIT,
     ) -> None:
         self._store = store
         self._channels = [webhook.name for webhook in settings.webhooks]
         self._config = config
         self._clock = clock
         self._lease_seconds = lease_seconds
+        self._frames_a_commit = frames_a_commit
         self._held: OrderedDict[tuple[str, int], _Held] = OrderedDict()
         self.owner = uuid.uuid4().hex
         """Names this worker in the leases that it holds."""
@@ -107,7 +109,7 @@ class Detection:
             return 0
         with self._store.read() as session:
             held = self._take_up(session, run_id, rank, epoch)
-            frames = read_frames(session, run_id, rank, held.next_ord, FRAMES_A_COMMIT)
+            frames = read_frames(session, run_id, rank, held.next_ord, self._frames_a_commit)
             run = runs.get(session, run_id)
         if not frames:
             return 0
