@@ -66,7 +66,7 @@ def test_no_tensor_is_kept_beyond_its_step(attach: Attach) -> None:
         def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
             return gradient
 
-    x = Probe.apply(torch.randn(4, 5, requires_grad=True))
+    x = Probe.apply(torch.randn(4, 5, requires_grad=True))  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     watch.observe("input", x)
     loss = model(x).square().mean()
     loss.backward()

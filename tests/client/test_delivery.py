@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import foreshock
 import pytest
@@ -13,10 +14,14 @@ from foreshock.watching import Watch
 from tests.client.models import perceptron, train
 from tests.client.service import little_service
 
-QUICK = {"batch_seconds": 0.02, "retry_first_seconds": 0.02, "request_timeout_seconds": 2.0}
+QUICK: dict[str, Any] = {
+    "batch_seconds": 0.02,
+    "retry_first_seconds": 0.02,
+    "request_timeout_seconds": 2.0,
+}
 
 
-def _watched(url: str, num_steps: int = 5, **settings: object) -> Watch:
+def _watched(url: str, num_steps: int = 5, **settings: Any) -> Watch:
     model = perceptron()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     watch = foreshock.watch(model, optimizer, url=url, **{**QUICK, **settings})

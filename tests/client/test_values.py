@@ -35,7 +35,12 @@ def test_every_kind_of_a_linear_layer_matches_the_oracle(attach: Attach) -> None
     layer = next(model.children())
     assert isinstance(layer, nn.Linear)
     kept: list[torch.Tensor] = []
-    layer.register_forward_hook(lambda *args: (args[2].retain_grad(), kept.append(args[2]))[1])
+
+    def keep(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        output.retain_grad()
+        kept.append(output)
+
+    layer.register_forward_hook(keep)
     before = layer.weight.detach().clone()
     train(model, optimizer, watch, num_steps=1)
     watch.close()
@@ -170,6 +175,22 @@ def test_histograms_hold_every_non_zero_finite_element(attach: Attach) -> None:
     row = next(i for i, s in enumerate(series) if (s.kind, s.name) == ("weight", "0.weight"))
     chosen = (table.series == row) & (table.frame == 0)
     assert table.values[chosen].sum() == 35.0
+
+
+def test_an_update_that_is_due_now_and_then_is_that_of_one_step(attach: Attach) -> None:
+    """With update_every=2 the difference is taken to the step before, not to the last one due."""
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    watch, transport = attach(model, optimizer, update_every=2)
+    for _ in range(4):
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, 0.25)
+        optimizer.step()
+        watch.step()
+    watch.close()
+    means = transport.statistic("update", "0.bias", "mean")
+    assert [means[0], means[2]] == pytest.approx([-0.25, -0.25])
+    assert np.isnan([means[1], means[3]]).all()
 
 
 def test_an_observed_tensor_is_a_series_with_its_gradient(attach: Attach) -> None:

@@ -22,7 +22,7 @@ SERIES = Series(
 
 
 def _document(**changes: Any) -> dict[str, Any]:
-    document = json.loads(json.dumps(SeriesSchema((SERIES,)).to_json()))
+    document: dict[str, Any] = json.loads(json.dumps(SeriesSchema((SERIES,)).to_json()))
     document["series"][0].update(changes)
     return document
 

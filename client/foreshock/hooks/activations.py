@@ -74,7 +74,7 @@ class ActivationHooks:
             handle.remove()
         self._handles = []
 
-    def observe(self, name: str, tensor: torch.Tensor) -> None:
+    def observe(self, name: str, tensor: Any) -> None:
         """Measure a tensor that no module returns, under a name of the user's."""
         if not isinstance(tensor, torch.Tensor) or not measurable(tensor):
             raise TypeError(f"observe({name!r}): give a dense tensor of floats")

@@ -239,8 +239,8 @@ class Recorder:
         scalars = closed.scalars.read()
         if closed.flags & FrameFlag.MEASURED_GRADIENT and "grad_norm" not in scalars:
             scalars["grad_norm"] = gradient_norm(closed.schema, stats)
-        found_inf = [name for name in scalars if name.startswith(_FOUND_INF)]
-        if any([scalars.pop(name) != 0 for name in found_inf]):
+        found_inf = {n: scalars.pop(n) for n in list(scalars) if n.startswith(_FOUND_INF)}
+        if any(found_inf.values()):
             closed.flags |= FrameFlag.SKIPPED
         frame = Frame(
             step=closed.step,

@@ -125,7 +125,7 @@ def encode_batch(batch: FrameBatch) -> bytes:
     """
     num_frames, num_scalars = len(batch.steps), len(batch.scalar_names)
     num_series, num_statistics = batch.stats.shape[1:]
-    expected = {
+    expected: dict[str, tuple[npt.NDArray[Any], tuple[int, ...]]] = {
         "wall_times": (batch.wall_times, (num_frames,)),
         "flags": (batch.flags, (num_frames,)),
         "scalars": (batch.scalars, (num_frames, num_scalars)),

@@ -81,12 +81,12 @@ def _check_series(series: tuple[Series, ...]) -> None:
     seen: set[tuple[str, str]] = set()
     for item in series:
         where = f"series {item.name!r}"
-        texts = (item.name, item.kind, item.module_type, item.dtype)
+        texts: tuple[Any, ...] = (item.name, item.kind, item.module_type, item.dtype)
         if not all(isinstance(text, str) and len(text) <= MAX_NAME_LENGTH for text in texts):
             raise WireError(f"{where}: names must be strings of at most {MAX_NAME_LENGTH}")
         if not item.name or item.kind not in KINDS:
             raise WireError(f"{where}: kind must be one of {', '.join(KINDS)}")
-        numbers = (item.depth, item.numel, *item.shape)
+        numbers: tuple[Any, ...] = (item.depth, item.numel, *item.shape)
         if not all(type(n) is int and 0 <= n < 1 << 53 for n in numbers):
             raise WireError(f"{where}: depth, numel and shape must be whole numbers from 0 up")
         if (item.kind, item.name) in seen:
