@@ -18,7 +18,7 @@ from foreshock_service.store.schema import upgrade
 from foreshock_service.store.session import Store
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
-from tests.web.seeds import block_schema, exploded, messages, store_incident
+from tests.web.seeds import block_schema, exploded, messages, store_baselines, store_incident
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = (
@@ -82,6 +82,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     found.seed(CALM, num_frames=200)
     found.seed(DONE, num_frames=120, finished=True)
     found.post("hostile", schema=block_schema(HOSTILE), num_frames=40)
+    for run, num_frames in ((SICK, 600), (CALM, 200)):
+        store_baselines(store, run, num_frames, block_schema())
     store_incident(store, SICK, exploded())
     store_incident(store, "hostile", exploded(prefix=HOSTILE))
     yield found

@@ -9,6 +9,7 @@ from foreshock.wire import STATISTICS, Event, Series, SeriesSchema, encode_batch
 from foreshock_service.domain.findings import Severity
 from foreshock_service.domain.incidents import Departure, Incident, State
 from foreshock_service.incidents.verdict import sentence
+from foreshock_service.store.detection import save_snapshot
 from foreshock_service.store.incidents import insert_incident
 from foreshock_service.store.session import Store
 
@@ -137,6 +138,14 @@ def exploded(number: int = 1, *, prefix: str = "blocks") -> Incident:
         ),
         evidence={"ratio": 1500.0},
     )
+
+
+def store_baselines(store: Store, run: str, num_frames: int, schema: SeriesSchema) -> None:
+    """Commit what detection knows of the calm series: an rms near 1, from the first frame on."""
+    pairs = np.tile(np.array([0.0, 0.1], np.float32), (len(schema.series), 1))
+    with store.write() as session:
+        for ord_ in range(0, num_frames, 64):
+            save_snapshot(session, run, 0, ord_, schema_hash=schema.hash, pairs=pairs)
 
 
 def store_incident(store: Store, run: str, incident: Incident) -> None:

@@ -1,7 +1,6 @@
 // @ts-check
 /**
- * Binary answers: u64 header length, JSON header, little-endian arrays, each padded to
- * eight bytes. And the 16-bit codes of a
+ * Binary answers: u64 header length, JSON header, little-endian arrays. And the 16-bit codes of a
  * heatmap, ordered missing < finite < Inf < NaN so that a maximum never hides a NaN. No DOM here.
  */
 
@@ -37,11 +36,11 @@ export function decode(buffer) {
   const arrays = {};
   let offset = 8 + length;
   for (const { name, dtype, shape } of /** @type {ArrayHeader[]} */ (header.arrays)) {
-    const type = TYPES[dtype];
+    const type = TYPES[dtype.replace(/^[<|]/, "")];
     if (!type) throw new Error(`array ${name}: unknown type ${dtype}`);
     const bytes = shape.reduce((product, n) => product * n, 1) * type.bytes;
     arrays[name] = type.read(buffer.slice(offset, offset + bytes));
-    offset += Math.ceil(bytes / 8) * 8;
+    offset += bytes;
   }
   return { header, arrays };
 }
@@ -58,12 +57,12 @@ export function exponentOf(code, low, high) {
 
 /**
  * Decades off the baseline behind a deviation code: the size in the high bits, in the lowest one
- * whether the value is above.
- * @param {number} code @param {number} scale decades a step of the size
+ * whether the value is below.
+ * @param {number} code @param {number} scale codes a decade
  */
 export function decadesOf(code, scale) {
   if (code === NAN) return NaN;
   if (code === INF) return Infinity;
-  const size = ((code - 1) >> 1) * scale;
-  return (code - 1) & 1 ? size : -size;
+  const size = ((code - 1) >> 1) / scale;
+  return (code - 1) & 1 ? -size : size;
 }

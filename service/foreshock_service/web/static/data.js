@@ -21,6 +21,9 @@ async function askBinary(address, signal) {
   return decode(await (await ask(address, signal)).arrayBuffer());
 }
 
+/** Statistics that the server computes from those that travel. */
+const DERIVED = ["rms", "l2", "abs_max"];
+
 export class RunData {
   /** @param {string} run */
   constructor(run) {
@@ -41,7 +44,7 @@ export class RunData {
     const answer = await (await ask(`${this.base}/series`)).json();
     return {
       series: /** @type {import("./state.js").Series[]} */ (answer.series),
-      statistics: /** @type {string[]} */ (answer.statistics),
+      statistics: answer.series.length ? [...DERIVED, .../** @type {string[]} */ (answer.statistics)] : [],
     };
   }
 
@@ -64,12 +67,13 @@ export class RunData {
     const columns = arrays.ords?.length ?? 0;
     const ords = Float64Array.from(arrays.ords ?? []);
     const end = Number(header.to ?? window.to);
+    // Columns keep their places while a run grows, so the first one may begin before what was asked.
     /** @type {Grid} */
     const grid = {
       codes,
       columns,
       rows: columns ? codes.length / columns : 0,
-      from: Number(ords[0] ?? header.from ?? window.from),
+      from: end - columns * Number(header.width),
       to: end,
     };
     const steps = Float64Array.from(arrays.steps ?? []);
@@ -101,7 +105,15 @@ export class RunData {
     given.forEach((name, place) => {
       const slice = (/** @type {ArrayLike<number> | undefined} */ all) =>
         Float64Array.from(all ?? []).subarray(place * ords.length, (place + 1) * ords.length);
-      tracks[name] = toTrack(ords, end, slice(arrays.min), slice(arrays.mean), slice(arrays.max), null);
+      tracks[name] = toTrack(
+        ords,
+        end,
+        slice(arrays.min),
+        slice(arrays.mean),
+        slice(arrays.max),
+        slice(arrays.nonfinite),
+        null,
+      );
     });
     return { tracks, clock: new Clock(ords, Float64Array.from(arrays.steps ?? []), end) };
   }
@@ -120,6 +132,7 @@ export class RunData {
       arrays.min ?? [],
       arrays.mean ?? [],
       arrays.max ?? [],
+      arrays.nonfinite ?? [],
       arrays.baseline ?? null,
     );
   }
@@ -135,17 +148,12 @@ function asText(window) {
 }
 
 /**
- * A column is broken where a value was logged that is not finite.
  * @param {Float64Array} ords @param {number} end
  * @param {ArrayLike<number>} low @param {ArrayLike<number>} mean @param {ArrayLike<number>} high
- * @param {ArrayLike<number> | null} baseline @returns {Track}
+ * @param {ArrayLike<number>} nonfinite @param {ArrayLike<number> | null} baseline @returns {Track}
  */
-function toTrack(ords, end, low, mean, high, baseline) {
-  const broken = Uint8Array.from(
-    ords,
-    (_, k) => Number(!Number.isFinite(high[k]) || !Number.isFinite(low[k])),
-  );
-  return { ords, end, low, mean, high, broken, baseline };
+function toTrack(ords, end, low, mean, high, nonfinite, baseline) {
+  return { ords, end, low, mean, high, broken: Uint8Array.from(nonfinite), baseline };
 }
 
 /** @param {Record<string, any>} answer @returns {import("./state.js").RunEvent} */

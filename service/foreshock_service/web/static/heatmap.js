@@ -54,11 +54,11 @@ export class Heatmap {
       const begins = block ? block[0] !== group : true;
       group = block ? block[0] : "";
       const y = (row - view.y0 + (pitch >= 12 ? 0.5 : 0)) * pitch;
-      const spaced = y - lowest >= (pitch >= 12 ? 12 : 22) && y >= 5 && y <= height - 4;
+      const spaced = y - lowest >= (pitch >= 12 ? 12 : 22) && y >= 0 && y <= height - 4;
       if (!spaced || (pitch < 12 && !(begins && block))) continue;
       context.fillStyle = row === state.pin?.row ? colours.link : colours.soft;
       const text = pitch >= 12 ? fit(context, name, gutter - 14) : block ? blockLabel(block, lowest < 0) : "";
-      context.fillText(text, gutter - 8, y);
+      context.fillText(text, gutter - 8, Math.max(6, y));
       rule(context, colours.rule, gutter - 5, y, gutter - 1, y);
       lowest = y;
     }

@@ -55,7 +55,7 @@ export function deviationShare(decades) {
 
 /**
  * @typedef {{mode: "absolute" | "deviation", low: number, high: number, scale: number}} Coding
- * low, high: exponents of the absolute codes; scale: decades a step of deviation.
+ * low, high: exponents of the absolute codes; scale: codes a decade of deviation.
  */
 
 /**

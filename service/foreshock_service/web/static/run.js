@@ -174,6 +174,10 @@ function wholeRun() {
 }
 
 async function showMetric() {
+  // Only the root mean square has a baseline; everything else is shown as it is.
+  const known = state.statistic === "rms";
+  if (!known) state.mode = "absolute";
+  /** @type {HTMLButtonElement} */ (element("show-deviation")).disabled = !known;
   state.rows = state.series.filter((series) => series.kind === state.kind);
   state.near = null;
   state.line = null;
