@@ -1,0 +1,70 @@
+"""The loss: damage against progress and the run's own noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.detectors.traces import Trace, changes_of, healthy, opened
+
+
+def _with_loss(loss: np.ndarray) -> Trace:
+    trace = healthy(len(loss))
+    trace.scalars["loss"] = loss
+    return trace
+
+
+def test_a_jump_is_a_spike() -> None:
+    """Three rows high above the level open a spike at the first of them."""
+    trace = healthy(200)
+    trace.scalars["loss"][120:126] += 2.5
+    (incident,) = opened(trace)
+    assert (incident.kind, incident.onset_step, incident.loss_step) == ("loss_spike", 120, 120)
+
+
+def test_damage_that_stays_is_divergence() -> None:
+    """A loss that does not come back escalates to critical."""
+    trace = healthy(220)
+    trace.scalars["loss"][120:] += 2.5
+    changes = changes_of(trace)
+    assert [str(c.transition) for c in changes] == ["opened", "escalated"]
+    assert changes[-1].incident.kinds == ("loss_spike", "divergence")
+    assert changes[-1].incident.severity == "critical"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_noisy_loss_near_zero_is_quiet(seed: int) -> None:
+    """Relative noise of a loss that has converged to nothing is no damage."""
+    rng = np.random.default_rng(seed)
+    loss = 2 * np.exp(-np.arange(600) / 40) + 1e-3 * rng.lognormal(0, 1, 600)
+    assert opened(_with_loss(loss)) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_loss_that_never_learns_anything_is_quiet(seed: int) -> None:
+    """Adversarial and policy losses only wander."""
+    rng = np.random.default_rng(seed)
+    loss = 1 + 0.2 * np.sin(np.arange(600) / 20) + rng.standard_t(4, 600) * 0.1
+    assert opened(_with_loss(loss)) == []
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1024.0, 0.0), (2.0**-10, 0.0), (1.0, 0.0)])
+def test_scaling_the_loss_changes_nothing(factor: float, shift: float) -> None:
+    """A spike stays a spike at the same step, whatever the loss' unit."""
+    trace = healthy(200)
+    trace.scalars["loss"][120:126] += 2.5
+    trace.scalars["loss"] = trace.scalars["loss"] * factor + shift
+    assert [(i.kind, i.onset_step) for i in opened(trace)] == [("loss_spike", 120)]
+
+
+def test_a_loss_below_zero_may_be_quiet() -> None:
+    """A log-likelihood of a density is negative; nothing in it is an alarm."""
+    trace = healthy(300)
+    trace.scalars["loss"] -= 5
+    assert opened(trace) == []
+
+
+def test_joining_in_the_middle_is_quiet() -> None:
+    """The first row seen need not be the run's first."""
+    trace = healthy(400)
+    assert opened(list(trace.frames())[170:]) == []
