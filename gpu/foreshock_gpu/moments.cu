@@ -26,7 +26,8 @@ struct Tensor {
   double scale;
   u64 scale_address;       // 0, or a float32 on the device that replaces `scale`
   i64 first_chunk, num_chunks;
-  i64 units, inner, lanes; // units 0: no unit view; lanes: threads that share a unit, 1 or 32
+  i64 units, inner;        // units 0: no unit view; -1: tensors of the step disagree about it
+  i64 lanes;               // threads that share a unit, 1 or 32
   u64 unit_partials;       // UnitMoments [slices, units]
   u64 unit_table;          // UnitMoments [units] of the row, over the step
   i64 num_slices;
@@ -429,7 +430,10 @@ extern "C" __global__ void __launch_bounds__(256)
     if (threadIdx.x == 0) {
       float stats[kStatistics];
       finalise(records[row], scratch.counts[0], units, stats);
-      for (int k = 0; k < kStatistics; ++k) words[k] = bits_of(stats[k]);
+      // An empty or unviewed tensor after one with units leaves what those gave.
+      const bool keep_units = tensor.units == 0 && records[row].measured > 1;
+      const int num_words = keep_units ? kStatistics - 2 : kStatistics;
+      for (int k = 0; k < num_words; ++k) words[k] = bits_of(stats[k]);
       words[kStatistics] = 1;
     }
     if (threadIdx.x < kHistogramBins) {

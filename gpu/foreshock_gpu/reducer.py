@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,12 @@ import torch
 from foreshock.errors import ReducerError
 from foreshock.reducers.protocol import UnitView
 from foreshock.reducers.tensors import (
+    address,
     check_previous,
     check_view,
     dtype_code,
     flatten,
     is_dense,
-    refusal,
 )
 from foreshock.wire.names import STATISTICS
 
@@ -156,19 +156,21 @@ class CupyReducer:
                 check_view(tensor, view)
             flat, flat_view = flatten(tensor.detach(), view)
             keep.append(flat)
-            readings.append(Reading(self._address(flat), flat.numel(), code, row, view=flat_view))
-        factor, address = 1.0, 0
+            readings.append(
+                Reading(address(flat, self._device.type), flat.numel(), code, row, view=flat_view)
+            )
+        factor, factor_address = 1.0, 0
         if isinstance(scale, torch.Tensor):
             if scale.numel() != 1:
                 raise ReducerError(f"the scale has shape {tuple(scale.shape)}: pass one number")
             on_device = scale.detach().to(self._device, torch.float32, non_blocking=True)
             keep.append(on_device)
-            address = on_device.data_ptr()
+            factor_address = on_device.data_ptr()
         else:
             factor = float(scale)
             if not math.isfinite(factor):
                 raise ReducerError(f"the scale is {factor}: it must be a finite number")
-        self._run(readings, factor, address)
+        self._run(readings, factor, factor_address)
 
     @torch.no_grad()
     def measure_update(
@@ -197,8 +199,8 @@ class CupyReducer:
                 keep += (now, then)
             readings.append(
                 Reading(
-                    self._address(now), now.numel(), code, weight_row,
-                    previous=self._address(then), update_row=update_row,
+                    address(now, self._device.type), now.numel(), code, weight_row,
+                    previous=address(then, self._device.type), update_row=update_row,
                 )
             )  # fmt: skip
         self._run(readings, 1.0, 0)
@@ -224,7 +226,13 @@ class CupyReducer:
                 self._launch(group, scale, scale_address)
 
     def _launch(self, readings: Sequence[Reading], scale: float, scale_address: int) -> None:
+        disagreeing = [index for index, each in enumerate(readings) if self._disagrees(each)]
+        readings = [
+            replace(each, view=None) if index in disagreeing else each
+            for index, each in enumerate(readings)
+        ]
         tensors, chunks = build(readings, scale=scale, scale_address=scale_address)
+        tensors["units"][disagreeing] = -1
         step = self._step
         unit_partials = self._give_units(readings, tensors)
         partials = self._bytes(len(chunks) * PARTIAL_BYTES)
@@ -249,19 +257,27 @@ class CupyReducer:
         self, readings: Sequence[Reading], tensors: npt.NDArray[np.void]
     ) -> torch.Tensor:
         """Fill in the addresses of the per-unit sums; returns the memory of the partial ones."""
-        sizes = tensors["units"] * tensors["num_slices"] * UNIT_BYTES
+        sizes = np.maximum(tensors["units"], 0) * tensors["num_slices"] * UNIT_BYTES
         partials = self._bytes(int(sizes.sum()))
-        address = partials.data_ptr()
+        next_partials = partials.data_ptr()
         for index, reading in enumerate(readings):
             entry = tensors[index]
-            if entry["units"] == 0:
+            if entry["units"] <= 0:
                 continue
             table = self._unit_table(reading.row, int(entry["units"]))
-            entry["unit_partials"], entry["unit_table"] = address, table.table.data_ptr()
+            entry["unit_partials"], entry["unit_table"] = next_partials, table.table.data_ptr()
             entry["fresh_units"] = table.step != self._step.number
-            table.step = self._step.number
-            address += int(sizes[index])
+            table.step, table.inconsistent = self._step.number, False
+            next_partials += int(sizes[index])
         return partials
+
+    def _disagrees(self, reading: Reading) -> bool:
+        """True where another tensor of this step gave the row another number of units."""
+        known = self._step.units.get(reading.row)
+        if reading.view is None or known is None or known.step != self._step.number:
+            return False
+        known.inconsistent = known.inconsistent or known.units != reading.view.units
+        return known.inconsistent
 
     def _unit_table(self, row: int, units: int) -> _RowUnits:
         known = self._step.units.get(row)
@@ -275,12 +291,6 @@ class CupyReducer:
             raise ReducerError(
                 f"row {row} lies outside the table of {self._step.num_rows} rows: call resize first"
             )
-
-    def _address(self, tensor: torch.Tensor) -> int:
-        address = tensor.data_ptr()
-        if not address and tensor.numel():
-            raise refusal(tensor, self._device.type)
-        return address
 
     def _bytes(self, size: int) -> torch.Tensor:
         return torch.empty(size, dtype=torch.uint8, device=self._device)

@@ -1,11 +1,10 @@
-"""Every reducer that runs on a CPU: both instruction sets of the kernels, and the torch fallback."""
+"""Every reducer that runs on a CPU: both instruction sets of the kernels, and the fallback."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-
 from foreshock.reducers.cpu import CpuReducer
 from foreshock.reducers.library import load_library
 from foreshock.reducers.protocol import Reducer

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-
 from foreshock.reducers.protocol import UnitView
 from foreshock.wire.names import STATISTICS
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-
 from foreshock.errors import ReducerError
 from foreshock.reducers import select_reducer
 from foreshock.reducers.cpu import CpuReducer
 from foreshock.reducers.library import load_library
 from foreshock.reducers.protocol import Reducer, UnitView
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 
 def fake() -> torch.Tensor:
@@ -58,7 +57,9 @@ def test_a_row_outside_the_table_is_refused(reducer: Reducer, row: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "view", [UnitView(2, 2, 2), UnitView(0, 0, 0), UnitView(-2, -3, 1), UnitView(6, -1, -1)], ids=str
+    "view",
+    [UnitView(2, 2, 2), UnitView(0, 0, 0), UnitView(-2, -3, 1), UnitView(6, -1, -1)],
+    ids=str,
 )
 def test_a_view_that_does_not_cover_the_tensor_is_refused(reducer: Reducer, view: UnitView) -> None:
     """A wrong view would read memory that is not the tensor's."""

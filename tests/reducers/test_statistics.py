@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-
 from foreshock.reducers.protocol import Reducer
 from foreshock.wire.names import STATISTICS
+
 from tests.reducers import oracle
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]

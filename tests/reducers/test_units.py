@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-
 from foreshock.reducers.protocol import Reducer, UnitView
 from foreshock.wire.names import STATISTICS
+
 from tests.reducers import oracle
 
 COLUMNS = [STATISTICS.index("batch_std"), STATISTICS.index("inactive_unit_frac")]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from foreshock.reducers.protocol import Reducer
+
 from tests.reducers import oracle
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]

@@ -18,12 +18,12 @@ from foreshock.errors import ReducerError
 from foreshock.reducers.library import BAD_ROW, JOB_FIELDS, LIBRARY, OK, load_library
 from foreshock.reducers.protocol import UnitView
 from foreshock.reducers.tensors import (
+    address,
     check_previous,
     check_view,
     dtype_code,
     flatten,
     is_dense,
-    refusal,
 )
 from foreshock.wire.names import STATISTICS
 
@@ -90,13 +90,11 @@ class CpuReducer:
             if view is not None or not tensor.is_contiguous():
                 tensor, view = flatten(tensor.detach(), view)
                 keep.append(tensor)
-            address, numel = tensor.data_ptr(), tensor.numel()
-            if not address and numel:
-                raise refusal(tensor, "cpu")
+            at, numel = address(tensor, "cpu"), tensor.numel()
             if view is None:
-                jobs += (address, 0, numel, code, row, -1, 0, 0, 0)
+                jobs += (at, 0, numel, code, row, -1, 0, 0, 0)
             else:
-                jobs += (address, 0, numel, code, row, -1, view.outer, view.units, view.inner)
+                jobs += (at, 0, numel, code, row, -1, view.outer, view.units, view.inner)
         self._run(jobs, factor)
 
     def measure_update(
@@ -119,11 +117,9 @@ class CpuReducer:
             if not (same_order or (tensor.is_contiguous() and before.is_contiguous())):
                 now, then = tensor.detach().contiguous(), before.contiguous()
                 copies.append((now, then, before))
-            address, old, numel = now.data_ptr(), then.data_ptr(), now.numel()
-            if numel and not (address and old):
-                raise refusal(tensor, "cpu")
+            at, old, numel = address(now, "cpu"), address(then, "cpu"), now.numel()
             if numel:
-                jobs += (address, old, numel, code, weight_row, update_row, 0, 0, 0)
+                jobs += (at, old, numel, code, weight_row, update_row, 0, 0, 0)
             else:
                 for row in (weight_row, update_row):
                     if row >= 0:

@@ -7,6 +7,7 @@ read where it is; any other is copied first.
 from __future__ import annotations
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from foreshock.errors import ReducerError
 from foreshock.reducers.protocol import UnitView
@@ -20,36 +21,33 @@ MAX_UNITS = 1 << 24
 
 def refusal(tensor: object, device_type: str) -> ReducerError:
     """The error for a tensor that cannot be measured, or not by a reducer of `device_type`."""
-    dtype = getattr(tensor, "dtype", None)
-    if dtype is None:
+    if not isinstance(tensor, torch.Tensor):
         return ReducerError(
             f"cannot measure a {type(tensor).__name__}: pass a torch.Tensor of a float dtype"
         )
-    layout = str(getattr(tensor, "layout", "torch.strided"))
-    device = str(getattr(tensor, "device", device_type))
-    if getattr(tensor, "is_quantized", False):
+    if tensor.is_quantized:
         why = "it is quantised: pass tensor.dequantize()"
-    elif layout != "torch.strided":
-        why = f"its layout is {layout}: pass tensor.coalesce().values(), or tensor.to_dense()"
-    elif device.startswith("meta"):
-        why = "it is on the meta device and has no values: measure after it is materialised"
-    elif dtype not in DTYPE_CODES:
+    elif tensor.layout is not torch.strided:
         why = (
-            f"its dtype is {dtype}: only float32, bfloat16, float16 and float64 have statistics"
-            " (for a complex tensor pass torch.view_as_real(tensor))"
+            f"its layout is {tensor.layout}: pass tensor.coalesce().values(), or tensor.to_dense()"
         )
-    elif device.split(":")[0] != device_type:
-        why = f"it is on {device} and this reducer measures {device_type}: use select_reducer"
+    elif tensor.device.type == "meta":
+        why = "it is on the meta device and has no values: measure after it is materialised"
+    elif tensor.dtype not in DTYPE_CODES:
+        why = (
+            f"its dtype is {tensor.dtype}: only float32, bfloat16, float16 and float64 have"
+            " statistics (for a complex tensor pass torch.view_as_real(tensor))"
+        )
+    elif tensor.device.type != device_type:
+        why = (
+            f"it is on {tensor.device} and this reducer measures {device_type}: use select_reducer"
+        )
     else:
         why = (
             "it has no memory of its own (a FakeTensor, a DTensor, or one inside vmap): pass its"
             " local values, such as tensor.to_local()"
         )
-    return ReducerError(f"cannot measure this tensor of shape {_shape(tensor)}: {why}")
-
-
-def _shape(tensor: object) -> tuple[int, ...]:
-    return tuple(getattr(tensor, "shape", ()))
+    return ReducerError(f"cannot measure this tensor of shape {tuple(tensor.shape)}: {why}")
 
 
 def dtype_code(tensor: torch.Tensor, device_type: str) -> int:
@@ -62,6 +60,18 @@ def dtype_code(tensor: torch.Tensor, device_type: str) -> int:
     if not fits:
         raise refusal(tensor, device_type)
     return code
+
+
+def address(tensor: torch.Tensor, device_type: str) -> int:
+    """Where the first element is; raises ReducerError where the tensor has no memory of its own."""
+    try:
+        # Not called on a FakeTensor, which answers with a warning instead of an error.
+        found = 0 if isinstance(tensor, FakeTensor) else tensor.data_ptr()
+    except RuntimeError:  # a functorch wrapper
+        raise refusal(tensor, device_type) from None
+    if found == 0 and tensor.numel():
+        raise refusal(tensor, device_type)
+    return found
 
 
 def is_dense(tensor: torch.Tensor) -> bool:
@@ -106,6 +116,10 @@ def check_view(tensor: torch.Tensor, view: UnitView) -> None:
         )
 
 
+def _same_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return address(a, a.device.type) == address(b, b.device.type)
+
+
 def check_previous(tensor: torch.Tensor, before: torch.Tensor) -> None:
     """Raise ReducerError where `before` cannot hold the previous values of `tensor`."""
     if before.dtype != tensor.dtype or before.shape != tensor.shape:
@@ -114,7 +128,7 @@ def check_previous(tensor: torch.Tensor, before: torch.Tensor) -> None:
             f" tensor {tensor.dtype} and {tuple(tensor.shape)}: keep them as"
             " torch.empty_like(tensor)"
         )
-    if tensor.numel() and tensor.data_ptr() == before.data_ptr():
+    if tensor.numel() and _same_memory(tensor, before):
         raise ReducerError(
             "the previous values share the tensor's memory, so the update would always be 0: keep"
             " them as tensor.detach().clone()"

@@ -17,7 +17,7 @@ import torch
 
 from foreshock.errors import ReducerError
 from foreshock.reducers.protocol import UnitView
-from foreshock.reducers.tensors import check_previous, check_view, dtype_code, flatten
+from foreshock.reducers.tensors import address, check_previous, check_view, dtype_code, flatten
 from foreshock.wire.names import STATISTICS
 
 CHUNK = 1 << 22
@@ -163,6 +163,7 @@ class TorchReducer:
 
     def _check(self, row: int, tensor: torch.Tensor, *, least: int = 0) -> None:
         dtype_code(tensor, self._device.type)
+        address(tensor, self._device.type)
         if not least <= row < self._num_rows:
             raise ReducerError(
                 f"row {row} lies outside the table of {self._num_rows} rows: call resize first"
