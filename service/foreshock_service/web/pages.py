@@ -76,7 +76,6 @@ async def static_file(path: str, request: Request) -> Response:
 def build_router(may_read: Callable[..., str]) -> APIRouter:
     """The pages, for whoever passes `may_read`, a dependency that returns the actor's name."""
     router = APIRouter(include_in_schema=False, dependencies=[Depends(may_read)])
-    actor = Annotated[str, Depends(may_read)]
 
     @router.get("/")
     def runs(request: Request, context: InPage) -> Response:
@@ -135,14 +134,16 @@ def build_router(may_read: Callable[..., str]) -> APIRouter:
         return _page(request, "incident.html", page=page, verdict=verdict)
 
     @router.post("/runs/{run_id}/incidents/{number}/acknowledge")
-    def acknowledge(run_id: str, number: int, context: InPage, by: actor) -> Response:
+    def acknowledge(
+        run_id: str, number: int, context: InPage, by: str = Depends(may_read)
+    ) -> Response:
         """Mark an incident as seen, and show it again."""
         triage.acknowledge(context.store, context.settings, run_id, number, by=by)
         _audit(context, by, "incident.acknowledge", f"{run_id}/{number}")
         return _back(run_id, number)
 
     @router.post("/runs/{run_id}/incidents/{number}/resolve")
-    def resolve(run_id: str, number: int, context: InPage, by: actor) -> Response:
+    def resolve(run_id: str, number: int, context: InPage, by: str = Depends(may_read)) -> Response:
         """Close an incident, and show it again."""
         triage.resolve(context.store, context.settings, run_id, number, by=by)
         _audit(context, by, "incident.resolve", f"{run_id}/{number}")

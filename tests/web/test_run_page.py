@@ -1,0 +1,185 @@
+"""The Run page: what is drawn, what keys and pointer do, and what the address keeps."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.web.conftest import CALM, SICK, Site, Visit
+from tests.web.seeds import block_schema
+
+NONFINITE_PIXELS = """() => {
+  const canvas = document.querySelector("#heatmap canvas");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let found = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    found += Number(data[i] > 170 && data[i + 1] < 60 && data[i + 2] > 150);
+  }
+  return found;
+}"""
+
+
+def _pixel(page: Page, across: float, down: float) -> list[int]:
+    """Red, green, blue of the heatmap at shares of its plot."""
+    found: list[int] = page.evaluate(
+        """([across, down]) => {
+          const canvas = document.querySelector("#heatmap canvas");
+          const gutter = parseFloat(getComputedStyle(document.body).getPropertyValue("--gutter"));
+          const ratio = canvas.width / canvas.clientWidth;
+          const x = gutter * ratio + across * (canvas.width - gutter * ratio);
+          const { data } = canvas.getContext("2d").getImageData(x, down * canvas.height, 1, 1);
+          return [...data].slice(0, 3);
+        }""",
+        [across, down],
+    )
+    return found
+
+
+def _settled(visit: Visit, path: str) -> Page:
+    page = visit.go(path)
+    # The sharp window is fetched a moment after the page is ready.
+    page.wait_for_timeout(500)
+    return page
+
+
+def test_hot_layers_are_coloured_and_calm_ones_are_not(visit: Visit) -> None:
+    """A cell far over its baseline is dark red, a calm one is almost the background."""
+    page = _settled(visit, f"/runs/{SICK}")
+    hot, calm = _pixel(page, 0.92, 0.5), _pixel(page, 0.3, 0.5)
+    assert min(calm) > 240
+    assert hot[0] - hot[2] > 50
+    assert sum(calm) - sum(hot) > 200
+
+
+def test_nan_is_seen_at_whole_run_zoom(visit: Visit) -> None:
+    """One row of NaN elements among 48 is not pooled away."""
+    page = _settled(visit, f"/runs/{SICK}")
+    assert page.evaluate(NONFINITE_PIXELS) > 50
+
+
+def test_verdict_and_facts_head_the_page(visit: Visit) -> None:
+    """The first thing to read is which layer went, and how long before the loss."""
+    page = visit.go(f"/runs/{SICK}")
+    expect(page.locator("#sentence")).to_contain_text("blocks.7.attn.o_proj left its baseline")
+    expect(page.locator(".facts")).to_contain_text("36 steps")
+    expect(page.locator(".facts")).to_contain_text("400")
+
+
+def test_first_to_go_lists_the_order_of_departure(visit: Visit) -> None:
+    """The list begins with the incident's root, and counts the others from it."""
+    page = visit.go(f"/runs/{SICK}")
+    lines = page.locator("#tensors button")
+    expect(lines.first).to_contain_text("blocks.7.attn.o_proj.weight")
+    expect(lines.first).to_contain_text("step 420")
+    expect(lines.nth(1)).to_contain_text("+2")
+
+
+def test_new_frames_arrive_without_reload(visit: Visit, site: Site) -> None:
+    """A batch that a client posts moves the page's step, by the live stream alone."""
+    site.seed("live", num_frames=80)
+    page = visit.go("/runs/live")
+    expect(page.locator("#head-step")).to_have_text("79")
+    page.evaluate("() => { document.body.dataset.same = 'yes' }")
+    site.post("live", schema=block_schema(), num_frames=40, first=80)
+    expect(page.locator("#head-step")).to_have_text("119")
+    assert page.evaluate("() => document.body.dataset.same") == "yes"
+
+
+def test_arrow_keys_move_the_chosen_cell(visit: Visit) -> None:
+    """The map can be read cell by cell without a pointer, and speaks."""
+    page = visit.go(f"/runs/{SICK}")
+    page.locator("#heatmap").focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#series-name")).to_have_text("blocks.7.mlp.up.weight")
+    expect(page.locator("#spoken")).to_contain_text("blocks.7.mlp.up.weight, step 420")
+
+
+def test_address_shows_others_the_same(visit: Visit, context: BrowserContext) -> None:
+    """A link copied from a zoomed page opens zoomed, at the same cell."""
+    page = visit.go(f"/runs/{SICK}")
+    page.keyboard.press("f")
+    page.keyboard.press("ArrowDown")
+    expect(page).to_have_url(re.compile(r"view=.*cell=\d+,30"))
+    copied = page.url
+    other = context.new_page()
+    other.goto(copied)
+    other.wait_for_selector("html[data-ready]", state="attached")
+    expect(other.locator("#series-name")).to_have_text("blocks.7.mlp.up.weight")
+    assert other.url == copied
+
+
+def test_mode_key_switches_to_absolute_values(visit: Visit) -> None:
+    """M goes between the deviation and the values themselves."""
+    page = visit.go(f"/runs/{SICK}")
+    page.keyboard.press("m")
+    expect(page.locator("#show-absolute")).to_have_attribute("aria-pressed", "true")
+    expect(page).to_have_url(re.compile("mode=absolute"))
+
+
+def test_statistic_without_baseline_is_shown_absolute(visit: Visit) -> None:
+    """Only the root mean square has a baseline: for another statistic the choice is closed."""
+    page = visit.go(f"/runs/{SICK}")
+    page.get_by_label("What the map shows").select_option("activation/kurtosis")
+    expect(page.locator("#show-deviation")).to_be_disabled()
+    expect(page).to_have_url(re.compile("kind=activation&statistic=kurtosis&mode=absolute"))
+
+
+def test_theme_key_recolours_the_map(visit: Visit) -> None:
+    """T changes the page and its canvases, and the choice outlives the page."""
+    page = _settled(visit, f"/runs/{SICK}")
+    page.keyboard.press("t")
+    page.wait_for_timeout(200)
+    assert max(_pixel(page, 0.3, 0.5)) < 60
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+def test_click_pins_and_escape_lets_go(visit: Visit) -> None:
+    """A click on the map chooses a series; Esc leaves none chosen."""
+    page = visit.go(f"/runs/{SICK}")
+    page.locator("#heatmap").click(position={"x": 600, "y": 5})
+    expect(page.locator("#series-name")).to_have_text("blocks.0.attn.qkv.weight")
+    page.keyboard.press("Escape")
+    expect(page.locator("#series-name")).to_have_text("No layer chosen")
+
+
+def test_hostile_names_stay_text_on_the_run_page(visit: Visit) -> None:
+    """Names reach the page through lists, canvases and attributes, and never as markup."""
+    page = visit.go("/runs/hostile")
+    expect(page.locator("#sentence")).to_contain_text("<img src=x")
+    assert page.locator("img[src='x']").count() == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "path", ["/", f"/runs/{SICK}", f"/runs/{CALM}", f"/runs/{SICK}/incidents/1"]
+)
+def test_page_is_accessible(visit: Visit, path: str, theme: str) -> None:
+    """axe finds nothing to complain of, in either theme."""
+    page = visit.page
+    page.emulate_media(color_scheme=theme)
+    page.goto(visit.url + path)
+    page.wait_for_timeout(600)
+    found = Axe().run(page)
+    assert [(v["id"], v["nodes"][0]["html"][:80]) for v in found.response["violations"]] == []
+
+
+@pytest.mark.parametrize("path", ["/", f"/runs/{SICK}", f"/runs/{SICK}/incidents/1"])
+def test_phone_page_does_not_scroll_sideways(visit: Visit, path: str) -> None:
+    """At 390 pixels everything fits the width."""
+    page = visit.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(visit.url + path)
+    page.wait_for_timeout(300)
+    assert page.evaluate("() => document.documentElement.scrollWidth") == 390
+
+
+def test_incident_can_be_acknowledged_without_scripts(visit: Visit, site: Site) -> None:
+    """The button is a plain form, and the page then says who has seen it."""
+    visit.page.goto(f"{site.url}/runs/hostile/incidents/1")
+    visit.page.get_by_role("button", name="Acknowledge").click()
+    expect(visit.page.locator(".kicker")).to_contain_text("seen by local")
+    expect(visit.page.get_by_role("button", name="Acknowledge")).to_have_count(0)
