@@ -87,8 +87,8 @@ def _read_arrays(
     frames = len(steps)
     series, statistics = header.get("num_series"), header.get("num_statistics")
     for name, size in (("num_series", series), ("num_statistics", statistics)):
-        if size is not None and (type(size) is not int or size < 0):
-            raise Unprocessable(f"`{name}` must be a whole number from 0 up")
+        if size is not None and (type(size) is not int or not 0 <= size < 1 << 31):
+            raise Unprocessable(f"`{name}` must be a whole number from 0 to 2^31")
     if "stats" in given:
         stats = _array("stats", given["stats"], (frames, series, statistics))
     else:
@@ -126,8 +126,13 @@ def _array(name: str, value: Any, shape: tuple[int | None, ...]) -> npt.NDArray[
         flat, found = _from_base64(name, value, dtype, shape)
     elif isinstance(value, list):
         found = _list_shape(value, len(shape))
-        flat = np.zeros(int(np.prod(found)), dtype)
-        _fill(name, value, found, flat)
+        values: list[int | float] = []
+        _flatten(name, value, found, values)
+        try:
+            with np.errstate(over="ignore"):
+                flat = np.array(values, dtype)
+        except OverflowError as error:
+            raise Unprocessable(f"`arrays.{name}`: a number is out of range") from error
     else:
         raise Unprocessable(f"`arrays.{name}` must be nested lists, or a string in base64")
     if any(want is not None and want != have for want, have in zip(shape, found, strict=True)):
@@ -169,27 +174,25 @@ def _list_shape(value: Any, depth: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _fill(name: str, value: Any, shape: tuple[int, ...], into: npt.NDArray[Any]) -> None:
-    """Write nested lists into a flat array, refusing ragged ones and what is no number."""
+def _flatten(name: str, value: Any, shape: tuple[int, ...], into: list[int | float]) -> None:
+    """Append nested lists to a flat one, refusing ragged ones and what is no number.
+
+    The flat list grows with the input, and never to what a shape only promises.
+    """
     if shape:
         if not isinstance(value, list) or len(value) != shape[0]:
             raise Unprocessable(f"`arrays.{name}` must be nested lists of equal lengths")
-        part = len(into) // shape[0] if shape[0] else 0
-        for index, item in enumerate(value):
-            _fill(name, item, shape[1:], into[index * part : (index + 1) * part])
+        for item in value:
+            _flatten(name, item, shape[1:], into)
         return
     if name == "scalars" and value is None:
-        value = "NaN"
-    if isinstance(value, str) and into.dtype.kind == "f" and value in SPELLED:
-        value = SPELLED[value]
-    whole = into.dtype.kind in "iu"
+        value = np.nan
+    whole = np.dtype(ARRAYS[name]).kind in "iu"
+    if isinstance(value, str) and not whole:
+        value = SPELLED.get(value, value)
     if type(value) is not int and (whole or type(value) is not float):
         raise Unprocessable(f"`arrays.{name}`: {value!r} is not a {'whole ' * whole}number")
-    try:
-        with np.errstate(over="ignore"):
-            into[0] = value
-    except OverflowError as error:
-        raise Unprocessable(f"`arrays.{name}`: {value!r} is out of range") from error
+    into.append(value)
 
 
 def _logged(scalars: Any, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
