@@ -432,8 +432,10 @@ extern "C" __global__ void __launch_bounds__(256)
       finalise(records[row], scratch.counts[0], units, stats);
       // An empty or unviewed tensor after one with units leaves what those gave.
       const bool keep_units = tensor.units == 0 && records[row].measured > 1;
-      const int num_words = keep_units ? kStatistics - 2 : kStatistics;
-      for (int k = 0; k < num_words; ++k) words[k] = bits_of(stats[k]);
+#pragma unroll
+      for (int k = 0; k < kStatistics; ++k) {
+        if (k < kStatistics - 2 || !keep_units) words[k] = bits_of(stats[k]);
+      }
       words[kStatistics] = 1;
     }
     if (threadIdx.x < kHistogramBins) {

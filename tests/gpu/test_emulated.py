@@ -167,6 +167,13 @@ def test_units_that_disagree_are_not_mixed(reducer: CupyReducer) -> None:
     assert reducer.finish().result()[0][0, 11:].tolist() == [0.0, 1.0]
 
 
+def test_an_empty_microbatch_leaves_the_units_of_the_others(reducer: CupyReducer) -> None:
+    """The last tensor of a row decides nothing that it does not know."""
+    reducer.measure([0], [torch.zeros(3, 5)], units=[UnitView(3, 5, 1)])
+    reducer.measure([0], [torch.zeros(0, 5)], units=[UnitView(0, 5, 1)])
+    assert reducer.finish().result()[0][0, 11:].tolist() == [0.0, 1.0]
+
+
 def test_a_large_tensor_has_a_bounded_number_of_chunks() -> None:
     """Merging reads at most 1024 partial results; every element is in exactly one chunk."""
     reading = tables.Reading(0, (1 << 34) + 3, 1, 0)
