@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from foreshock.settings import ClientSettings
+from foreshock.watching.agreement import agree
 from foreshock.wire import RUN_ID, Origin
 
 _MAX_DEPTH: Final = 6
@@ -40,12 +41,15 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def origin_of(settings: ClientSettings, device: torch.device) -> Origin:
-    """Who sends: the ids given, or an id made of the run's name and eight random digits."""
+    """Who sends: the ids given, or an id made of the run's name and eight random digits,
+    which rank 0 draws for all."""
     run_id = settings.run_id
     if run_id is None:
         kept = "".join(c if RUN_ID.fullmatch("a" + c) else "-" for c in settings.run or "run")
         run_id = f"{kept.strip('._-')[:100] or 'run'}-{secrets.token_hex(4)}"
     attempt = settings.attempt if settings.attempt is not None else time.time_ns() // 1_000_000
+    if settings.run_id is None or settings.attempt is None:
+        run_id, attempt = agree(run_id, attempt, rank=settings.rank, world=settings.world)
     return Origin(
         run=run_id,
         attempt=attempt,
