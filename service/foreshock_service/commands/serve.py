@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import sys
 
@@ -70,6 +71,9 @@ def _serve(settings: ServiceSettings, store: Store) -> int:
     )
     print(f"Foreshock is at {dashboard_url(settings)}", flush=True)
     server = uvicorn.Server(config)
+    # uvicorn raises the signal again once it has shut down; an orderly end has status 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     server.run(sockets=[listening])
     return 0 if server.started else 1
 
