@@ -89,7 +89,7 @@ def healthy(num_rows: int = 200, *, seed: int = 0, num_blocks: int = 3) -> Trace
     rng = np.random.default_rng(seed)
     schema = block_schema(num_blocks)
     shape = (num_rows, len(schema.series))
-    level = np.exp(rng.normal(0, 1, len(schema.series)))
+    level = np.exp(rng.normal(0, 0.3, len(schema.series)))
     size = level * np.exp(rng.normal(0, 0.05, shape))
     stats = np.zeros((*shape, len(STATISTICS)), np.float32)
     stats[:, :, COLUMN["count"]] = 1024

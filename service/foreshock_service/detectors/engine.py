@@ -18,6 +18,7 @@ from foreshock_service.domain.frames import Frame
 from foreshock_service.domain.incidents import Departure
 
 DEPARTED_SHARE: Final = 0.5
+DEPARTED_STAY: Final = 0.6
 DEPARTED_FIRST_ROWS: Final = 24
 MAX_DEPARTURES: Final = 64
 
@@ -113,5 +114,8 @@ class Engine:
         excess = excess_growth(baselines)
         known = baselines.value("count") >= DEPARTED_FIRST_ROWS
         limits = DEPARTED_SHARE * growth_limits(baselines.layout)
+        if self._departed.rows.shape == limits.shape:
+            # Hysteresis: noise around the limit must not put the departure off.
+            limits = np.where(self._departed.rows > 0, DEPARTED_STAY * limits, limits)
         watched = baselines.layout.of_kind(ACTIVATION, GRADIENT, UPDATE, WEIGHT)
         return np.asarray(watched & ((known & (excess > limits)) | baselines.row.bad))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from foreshock.wire import FrameFlag
@@ -53,7 +53,7 @@ class NonFinite:
             kind="non_finite",
             severity=Severity.CRITICAL,
             statistic="nan_count" if "nan_count" in layout.column else "inf_count",
-            value=_bad_counts(frame, baselines),
+            value=row.bad_count,
             baseline=np.zeros(layout.num_series),
         )
         if loss is not None and not math.isfinite(loss):
@@ -87,12 +87,3 @@ class NonFinite:
         updates = layout.of_kind(UPDATE) & row.measured
         still = bool(updates.any()) and not bool((row.rms[updates] > 0).any())
         return still and bool((bad & layout.of_kind(GRADIENT, ACTIVATION_GRAD)).any())
-
-
-def _bad_counts(frame: Frame, baselines: Baselines) -> Any:
-    column = baselines.layout.column
-    counts = np.zeros(baselines.layout.num_series)
-    for name in ("nan_count", "inf_count"):
-        if name in column:
-            counts += np.nan_to_num(frame.stats[:, column[name]].astype(np.float64))
-    return counts

@@ -24,7 +24,7 @@ class Row:
     `measured` is false where the tensor was not due or did not exist. `rms`, `l2` and `abs_max` are
     over the finite elements, NaN where nothing was measured or nothing is finite. `log_rms` and
     `log_abs_max` are base 2, NaN where the value is 0: a tensor of zeros has no level. `bad` marks
-    tensors with NaN or Inf elements.
+    tensors with NaN or Inf elements, `bad_count` says how many.
     """
 
     measured: Bools
@@ -34,6 +34,7 @@ class Row:
     log_rms: Floats
     log_abs_max: Floats
     bad: Bools
+    bad_count: Floats
     zero_frac: Floats
     inactive_unit_frac: Floats
 
@@ -75,6 +76,7 @@ def row_of(frame: Frame, layout: Layout) -> Row:
         log_rms=log_rms,
         log_abs_max=log_abs_max,
         bad=measured & (bad_count > 0),
+        bad_count=bad_count,
         zero_frac=np.where(measured, take("zero_frac"), np.nan),
         inactive_unit_frac=np.where(measured, take("inactive_unit_frac"), np.nan),
     )
@@ -92,6 +94,7 @@ def absent_row(layout: Layout) -> Row:
         log_rms=nothing,
         log_abs_max=nothing,
         bad=nowhere,
+        bad_count=nothing,
         zero_frac=nothing,
         inactive_unit_frac=nothing,
     )

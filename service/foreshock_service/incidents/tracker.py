@@ -102,6 +102,9 @@ class IncidentTracker:
         changes: list[IncidentChange] = []
         for key, group in self._grouped(findings):
             live = self._find(key)
+            if live is not None and _is_other_trouble(live.incident, group):
+                self._live.remove(live)
+                live = None
             if live is None:
                 live = self._open(frame, key, group, departures)
                 changes.append(change(live.incident, Transition.OPENED, step=frame.step))
@@ -360,6 +363,11 @@ def _ratio(finding: Finding) -> float:
     if finding.baseline is None or not finding.baseline:
         return math.inf
     return finding.value / finding.baseline
+
+
+def _is_other_trouble(incident: Incident, findings: Sequence[Finding]) -> bool:
+    """After recovery only the same kind is a relapse; another kind has another cause."""
+    return incident.state is State.RECOVERED and not any(f.kind in incident.kinds for f in findings)
 
 
 def _says_more(old: Incident, cause: Cause) -> bool:

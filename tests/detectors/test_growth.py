@@ -1,0 +1,65 @@
+"""Slow growth: found before it is large, and not confused with learning."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.detectors.traces import healthy, opened
+
+
+def _ramp(rows: int, first: int, doubling: float) -> np.ndarray:
+    return np.exp2(np.maximum(np.arange(rows) - first, 0) / doubling)
+
+
+def test_a_weight_that_keeps_doubling_is_found_and_named() -> None:
+    """Doubling every 25 rows is found within three doublings."""
+    trace = healthy(300)
+    trace.scale("weight:blocks.1.attn.qkv.weight", _ramp(300, 150, 25.0))
+    (incident,) = opened(trace)
+    assert (incident.kind, incident.group) == ("explosion", "blocks.1.attn.qkv")
+    assert incident.opened_step <= 225
+
+
+def test_the_same_layer_in_every_block_is_named_as_a_family() -> None:
+    """QKV in three blocks leaving together is `attn.qkv`, not one block's."""
+    trace = healthy(300)
+    for block in range(3):
+        trace.scale(f"weight:blocks.{block}.attn.qkv.weight", _ramp(300, 150, 25.0))
+    (incident,) = opened(trace)
+    assert incident.group == "attn.qkv"
+
+
+def test_attention_logits_beyond_the_useful_range() -> None:
+    """The logged maximum on three rows above 25 and three times its start."""
+    trace = healthy(200)
+    trace.scalars["attn_logit_max"] = 2.0 * _ramp(200, 80, 10.0)
+    (incident,) = opened(trace)
+    assert (incident.kind, incident.group) == ("attention_logit_growth", None)
+    assert 117 <= incident.opened_step <= 121
+
+
+def test_attention_logits_that_sharpen_within_range_are_quiet() -> None:
+    """From 0.1 to 20 is how attention learns."""
+    trace = healthy(200)
+    trace.scalars["attn_logit_max"] = np.minimum(0.1 * _ramp(200, 20, 12.0), 20.0)
+    assert opened(trace) == []
+
+
+def test_warm_up_decay_and_a_warm_restart_are_quiet() -> None:
+    """Updates that all follow a schedule are no fault."""
+    trace = healthy(400)
+    rows = np.arange(400)
+    rate = np.minimum((rows + 1) / 60, 1) * np.where(rows < 250, 0.5 + 0.5 * np.cos(rows / 80), 1)
+    for series in trace.schema.series:
+        if series.kind == "update":
+            trace.scale(f"update:{series.name}", np.maximum(rate, 1e-3))
+    assert opened(trace) == []
+
+
+def test_a_weight_that_grows_up_from_zero_is_quiet() -> None:
+    """An adapter that starts at zero grows fast for long."""
+    trace = healthy(300)
+    small = 1e-3 * np.sqrt(np.arange(300) + 1)
+    trace.scale("weight:blocks.0.mlp.up.weight", small)
+    trace.scale("activation:blocks.0.mlp.up", small)
+    assert opened(trace) == []

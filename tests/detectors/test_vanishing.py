@@ -1,0 +1,67 @@
+"""Vanishing gradients and dead units."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.detectors.traces import healthy, opened
+
+
+def test_gradients_that_vanish_with_depth() -> None:
+    """The first block's gradients at a millionth of the largest do not learn."""
+    trace = healthy(100)
+    for name in ("attn.qkv", "attn.proj", "mlp.up", "mlp.down"):
+        trace.scale(f"gradient:blocks.0.{name}.weight", 1e-8)
+    (incident,) = opened(trace)
+    assert (incident.kind, incident.opened_step) == ("vanishing_gradient", 23)
+    assert incident.group == "blocks.0.attn.qkv"
+
+
+def test_a_gradient_that_was_alive_and_is_exactly_zero() -> None:
+    """Zero on fifteen rows after having been alive, while others go on."""
+    trace = healthy(100)
+    trace.scale("gradient:blocks.1.mlp.up.weight", np.where(np.arange(100) < 60, 1.0, 0.0))
+    (incident,) = opened(trace)
+    assert (incident.kind, incident.onset_step) == ("vanishing_gradient", 60)
+    assert incident.group == "blocks.1.mlp.up"
+
+
+def test_zero_from_the_first_step_is_intended() -> None:
+    """A parameter that never had a gradient was meant to have none."""
+    trace = healthy(100)
+    trace.scale("gradient:blocks.1.mlp.up.weight", 0.0)
+    assert opened(trace) == []
+
+
+def test_a_frozen_parameter_has_no_gradient_at_all() -> None:
+    """Rows of NaN in every column are absent, not zero and not NaN."""
+    trace = healthy(100)
+    trace.stats[50:, trace.index("gradient:blocks.1.mlp.up.weight"), :] = np.nan
+    assert opened(trace) == []
+
+
+def test_converging_shrinks_all_gradients_alike() -> None:
+    """A million times smaller everywhere is success."""
+    trace = healthy(300)
+    for series in trace.schema.series:
+        if series.kind == "gradient":
+            trace.scale(f"gradient:{series.name}", np.exp2(-np.arange(300) / 12))
+    assert opened(trace) == []
+
+
+def test_units_that_die_are_found_against_the_start() -> None:
+    """From half zeros to nearly all, on twenty rows."""
+    trace = healthy(120)
+    trace.put("activation:blocks.1.mlp.up", "zero_frac", 0.5, slice(0, 60))
+    trace.put("activation:blocks.1.mlp.up", "zero_frac", 0.97, slice(60, None))
+    (incident,) = opened(trace)
+    assert (incident.kind, incident.onset_step, incident.opened_step) == ("dead_units", 60, 79)
+    assert incident.group == "blocks.1.mlp.up"
+
+
+def test_the_zeros_of_a_relu_are_ordinary() -> None:
+    """Half, and even 80 %, is what ReLUs do; 95 % from the start is a mask."""
+    trace = healthy(120)
+    for name, share in (("attn.qkv", 0.5), ("mlp.up", 0.8), ("mlp.down", 0.95)):
+        trace.put(f"activation:blocks.1.{name}", "zero_frac", share, slice(0, None))
+    assert opened(trace) == []

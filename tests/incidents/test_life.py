@@ -1,0 +1,93 @@
+"""The life of an incident: opening, naming, the loss, recovery, people."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from foreshock_service.domain.incidents import State
+from foreshock_service.incidents.lifecycle import acknowledge, resolve
+from foreshock_service.incidents.names import family_of, module_of
+from foreshock_service.pipeline.session import DetectionSession
+
+from tests.detectors.traces import changes_of, healthy, opened
+
+
+def test_recovery_is_told_with_its_length() -> None:
+    """Quiet rows end an incident at the step after its last finding."""
+    trace = healthy(200)
+    trace.scalars["loss"][120:126] += 2.5
+    last = changes_of(trace)[-1]
+    assert last.transition == "recovered"
+    assert last.incident.recovered_step is not None
+    after = last.incident.recovered_step - last.incident.onset_step
+    assert f"recovered after {after} steps" in last.sentence
+
+
+def test_a_relapse_is_the_same_incident() -> None:
+    """A second spike within the cooldown opens nothing new."""
+    trace = healthy(300)
+    for row in (120, 180):
+        trace.put("weight:head.weight", "nan_count", 3, slice(row, row + 2))
+    assert len(opened(trace)) == 1
+
+
+def test_the_lead_is_told_when_the_loss_moves() -> None:
+    """The sentence names the group, the lead and the step, all from the incident."""
+    trace = healthy(300)
+    rows = np.maximum(np.arange(300) - 150, 0)
+    trace.scale("weight:blocks.1.attn.qkv.weight", np.exp2(rows / 15))
+    trace.scalars["loss"][240:] += 3
+    moved = [c for c in changes_of(trace) if c.transition == "loss_moved"]
+    (change,) = moved
+    incident = change.incident
+    assert incident.loss_step == 240
+    assert incident.lead_steps == 240 - incident.onset_step
+    assert f"{incident.lead_steps} steps before the loss moved (step 240)" in change.sentence
+    assert "blocks.1.attn.qkv" in change.sentence
+
+
+def test_kinds_read_differently() -> None:
+    """Two kinds are two stories, not one template with another word in it."""
+    spike, nan = healthy(200), healthy(200)
+    spike.scalars["loss"][120:126] += 2.5
+    nan.put("activation:head", "nan_count", 3, slice(120, None))
+    assert changes_of(spike)[0].sentence.startswith("The loss jumped from 2.")
+    assert changes_of(nan)[0].sentence.startswith("First NaN or Inf in the activation of head")
+
+
+def test_a_resolved_incident_stays_silent_while_its_cause_goes_on() -> None:
+    """Nothing is opened or told again until the cause has gone."""
+    trace = healthy(200)
+    trace.put("weight:head.weight", "nan_count", 3, slice(100, None))
+    session, told = DetectionSession(), []
+    for frame in trace.frames():
+        told += session.push(frame).changes
+        if frame.ord == 110:
+            session.tracker.adopt(resolve(session.incidents()[0], by="ada").incident)
+    assert [str(c.transition) for c in told] == ["opened"]
+
+
+def test_acknowledging_marks_and_resolving_closes() -> None:
+    """A person's name goes with both, and a closed incident can't be closed again."""
+    trace = healthy(120)
+    trace.put("weight:head.weight", "nan_count", 3, slice(100, None))
+    (incident,) = opened(trace)
+    seen = acknowledge(incident, by="ada").incident
+    assert (seen.state, seen.acknowledged_by) == (State.OPEN, "ada")
+    closed = resolve(seen, by="bob").incident
+    assert closed.state is State.RESOLVED
+    with pytest.raises(ValueError, match="resolved already"):
+        resolve(closed, by="bob")
+
+
+@pytest.mark.parametrize(
+    ("series", "module", "family"),
+    [
+        ("gradient:blocks.3.attn.qkv.weight", "blocks.3.attn.qkv", "attn.qkv"),
+        ("activation:layers.3", "layers.3", None),
+        ("weight:head.weight", "head", None),
+    ],
+)
+def test_names(series: str, module: str, family: str | None) -> None:
+    """A parameter is about its module, and a module in a block has a family."""
+    assert (module_of(series), family_of(module)) == (module, family)
