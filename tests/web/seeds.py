@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 from foreshock.wire import STATISTICS, Event, Series, SeriesSchema, encode_batch
 from foreshock_service.domain.findings import Severity
 from foreshock_service.domain.incidents import Departure, Incident, State
@@ -91,7 +92,9 @@ def messages(
     return found
 
 
-def _explode(stats: np.ndarray, steps: np.ndarray, schema: SeriesSchema) -> None:  # type: ignore[type-arg]
+def _explode(
+    stats: npt.NDArray[np.float32], steps: npt.NDArray[np.int64], schema: SeriesSchema
+) -> None:
     root = HOT_BLOCK * len(PARTS) + HOT_PART
     for row, series in enumerate(schema.series):
         if series.kind != "gradient":

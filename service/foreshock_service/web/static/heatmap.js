@@ -131,7 +131,8 @@ export class Heatmap {
     context.textAlign = "left";
     context.textBaseline = "middle";
     const wide = context.measureText(text).width + 12;
-    const left = x - 12 - wide > gutter ? x - 12 - wide : x + 12;
+    const beside = x - 12 - wide > gutter ? x - 12 - wide : x + 12;
+    const left = Math.max(gutter + 2, Math.min(this.marks.width - wide - 2, beside));
     const middle = Math.max(11, Math.min(this.marks.height - 11, y));
     context.fillStyle = colours.surface;
     context.strokeStyle = tone;
