@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -157,7 +158,7 @@ def test_hostile_names_stay_text_on_the_run_page(visit: Visit) -> None:
 @pytest.mark.parametrize(
     "path", ["/", f"/runs/{SICK}", f"/runs/{CALM}", f"/runs/{SICK}/incidents/1"]
 )
-def test_page_is_accessible(visit: Visit, path: str, theme: str) -> None:
+def test_page_is_accessible(visit: Visit, path: str, theme: Literal["light", "dark"]) -> None:
     """axe finds nothing to complain of, in either theme."""
     page = visit.page
     page.emulate_media(color_scheme=theme)
