@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ def tell_story(options: Options, *, say: Callable[[str], None] = tqdm.write) -> 
     """
     torch.set_num_threads(1)
     _forget_settings()
+    # SIGTERM ends the demo as Ctrl-C does, so that its service and its folder go with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         tempfile.TemporaryDirectory(prefix="foreshock-demo-") as folder,
         DemoServer(Path(folder), port=options.port) as server,
@@ -107,6 +110,6 @@ def _wait_for_interrupt(server: DemoServer) -> None:
     try:
         while True:
             server.check()
-            signal.sigtimedwait({signal.SIGTERM}, 1.0)
+            time.sleep(1.0)
     except KeyboardInterrupt:
         return
