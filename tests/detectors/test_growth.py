@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.detectors.traces import healthy, opened
+from tests.detectors.traces import changes_of, healthy, opened
 
 
 def _ramp(rows: int, first: int, doubling: float) -> np.ndarray:
@@ -21,12 +21,13 @@ def test_a_weight_that_keeps_doubling_is_found_and_named() -> None:
 
 
 def test_the_same_layer_in_every_block_is_named_as_a_family() -> None:
-    """QKV in three blocks leaving together is `attn.qkv`, not one block's."""
+    """QKV in three blocks leaving is `attn.qkv` once it is known."""
     trace = healthy(300)
     for block in range(3):
         trace.scale(f"weight:blocks.{block}.attn.qkv.weight", _ramp(300, 150, 25.0))
-    (incident,) = opened(trace)
-    assert incident.group == "attn.qkv"
+    changes = changes_of(trace)
+    assert {c.incident.number for c in changes} == {1}
+    assert changes[-1].incident.group == "attn.qkv"
 
 
 def test_attention_logits_beyond_the_useful_range() -> None:
