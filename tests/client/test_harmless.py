@@ -126,6 +126,7 @@ def test_more_series_than_allowed_are_left_out(attach: Attach) -> None:
     train(model, optimizer, watch, num_steps=2)
     watch.close()
     assert [len(s.series) for s in transport.schemas.values()] == [5]
+    assert _errors(transport) == ["series"]
 
 
 def test_closing_twice_and_using_it_afterwards_is_harmless(attach: Attach) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,6 @@ class Frame:
     stats: npt.NDArray[np.float32]
     histogram: npt.NDArray[np.uint32] | None = None
     batch_id: str | None = None
-    events: tuple[Event, ...] = field(default=())
 
 
 def assemble(
@@ -71,7 +70,7 @@ def assemble(
         num_statistics=num_statistics,
         scalar_names=names,
         batch_ids=tuple(frame.batch_id for frame in frames) if has_ids else (),
-        events=(*(e for frame in frames for e in frame.events), *events),
+        events=tuple(events),
         counters=counters,
         steps=np.array([frame.step for frame in frames], np.int64),
         wall_times=np.array([frame.wall_time for frame in frames], np.float64),

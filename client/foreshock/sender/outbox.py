@@ -162,8 +162,8 @@ class Outbox:
                 self._changed.wait(left)
 
     def _spool_runs(self, frames: list[Frame], events: list[Event]) -> None:
-        """Make one batch of each run of frames with the same schema; the first takes the events
-        that come before steps, and all do where there is one batch only."""
+        """Make one batch of each stretch of frames with one schema; the last takes the events, or
+        a batch without frames does."""
         runs: list[list[Frame]] = []
         for frame in frames:
             if runs and runs[-1][0].schema is frame.schema:

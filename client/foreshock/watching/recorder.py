@@ -23,6 +23,7 @@ from foreshock.hooks.guard import Guard
 from foreshock.hooks.meter import Meter
 from foreshock.hooks.optimizers import OptimizerHooks
 from foreshock.hooks.scalars import Scalars
+from foreshock.logs import logger
 from foreshock.reducers.protocol import Pending
 from foreshock.sampling import Cadence
 from foreshock.sender import Frame, Outbox
@@ -58,7 +59,6 @@ class _Closed:
     rows: npt.NDArray[np.intp]
     with_histogram: bool
     batch_id: str | None
-    events: tuple[Event, ...]
 
 
 class Recorder:
@@ -80,11 +80,10 @@ class Recorder:
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
         self._step, self._index = first_step, 0
         self._scalars = Scalars()
-        self._events: list[Event] = []
         self._batch_id: str | None = None
         self._closed: _Closed | None = None
         self._by_hand: bool | None = None
-        self._optimizer_stepped = self._over = False
+        self._optimizer_stepped = self._over = self._refused_told = False
         self._started_at: float | None = None
         self._previous_end = self._previous_overhead = 0.0
         self._num_frames = 0
@@ -197,15 +196,23 @@ class Recorder:
                 rows=rows,
                 with_histogram=self._cadence.histogram_due(self._index),
                 batch_id=self._batch_id,
-                events=tuple(self._events),
             )
             before, self._closed = self._closed, closed
-            self._scalars, self._events, self._batch_id = Scalars(), [], None
+            self._scalars, self._batch_id = Scalars(), None
             self._optimizer_stepped = self._over = False
             self._step, self._index = self._step + 1, self._index + 1
             meter.begin(self._cadence.due(self._index))
+            self._tell_refused()
             if before is not None:
                 self._complete(before)
+
+    def _tell_refused(self) -> None:
+        """Say once that the series do not all fit."""
+        if self._meter.series.num_refused and not self._refused_told:
+            self._refused_told = True
+            message = "there are more series than max_series; the rest is not measured"
+            logger.warning(message)
+            self.event("client_error", {"part": "series", "error": message})
 
     def complete_last(self, flags: FrameFlag = _NONE) -> None:
         """Complete the frame that is on its way, waiting for its copy."""
@@ -251,7 +258,6 @@ class Recorder:
             stats=stats,
             histogram=histograms[closed.rows] if closed.with_histogram else None,
             batch_id=closed.batch_id,
-            events=closed.events,
         )
         self._num_frames += 1
         if self.outbox is not None:
