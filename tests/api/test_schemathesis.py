@@ -8,6 +8,7 @@ import httpx
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 
 from tests.factories import make_batch, make_schema
 from tests.fixtures.server import send
@@ -25,6 +26,7 @@ def test_no_request_makes_the_service_fail(client: httpx.Client) -> None:
     described = schemathesis.openapi.from_dict(document)
     tried = 0
     for result in described.get_all_operations():
+        assert isinstance(result, Ok), result
         operation = result.ok()
 
         @given(operation.as_strategy())
