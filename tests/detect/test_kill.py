@@ -45,8 +45,8 @@ def test_a_worker_killed_again_and_again_changes_nothing(store: Store, database_
         for table in (finding, incident, delivery, baseline_snapshot)
     }
     with store.write() as session:
-        for table in ("finding", "incident", "delivery", "baseline_snapshot", "detector_state"):
-            session.connection.exec_driver_sql(f"DELETE FROM {table} WHERE run_id = 'killed'")
+        for name in ("finding", "incident", "delivery", "baseline_snapshot", "detector_state"):
+            session.connection.exec_driver_sql(f"DELETE FROM {name} WHERE run_id = 'killed'")
         session.connection.exec_driver_sql("UPDATE run_lease SET expires_at = 0")
     kills = 0
     while kills < 40:
