@@ -10,7 +10,7 @@ PYTEST_ARGUMENTS ?=
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench tools clean
+.PHONY: help demo test check format tools clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -32,16 +32,13 @@ test: check tools ## everything that can be checked on this machine
 check: $(STAMP) ## format, lint, types, import layers
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy $(PACKAGES) tests $(wildcard benchmarks)
+	$(BIN)/mypy $(PACKAGES) tests
 	$(BIN)/lint-imports
 	@if test -f deno.json; then PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check-javascript.sh; fi
 
 format: $(STAMP) ## rewrite the sources as `make check` wants them
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
-
-bench: $(STAMP) ## the wall-clock figures that no test asserts
-	$(BIN)/python -m benchmarks
 
 tools: ## Chromium, Prometheus and PostgreSQL for the tests
 	@scripts/system-packages.sh
