@@ -68,6 +68,16 @@ class ServiceSettings(BaseSettings):
             return self.database_url
         return f"sqlite:///{(self.data_dir / 'foreshock.db').absolute()}"
 
+    def address(self) -> str:
+        """Where people reach the service, ending in a slash.
+
+        The public address, or the bound one with a host that a browser on this machine can open.
+        """
+        if self.public_url:
+            return self.public_url.rstrip("/") + "/"
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host.strip("[]")
+        return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
+
     def tokens_required(self) -> bool:
         """Whether a request without a token is refused."""
         if self.require_token is not None:

@@ -14,8 +14,7 @@ from foreshock_service.api.access import MayRead
 from foreshock_service.api.context import Context, InContext
 from foreshock_service.api.parameters import RunId
 from foreshock_service.errors import Busy
-from foreshock_service.store import head, runs
-from foreshock_service.store.incidents import list_incidents
+from foreshock_service.store import head, incidents, runs
 
 router = APIRouter(tags=["runs"])
 
@@ -44,17 +43,17 @@ async def get_live(run: RunId, context: InContext, _actor: MayRead) -> EventSour
 
 async def _news(context: Context, run: str) -> AsyncIterator[ServerSentEvent]:
     with context.hub.waiter(run) as waiter:
-        upto, incidents = await run_in_threadpool(_look, context, run)
+        upto, known = await run_in_threadpool(_look, context, run)
         yield _message({"upto": upto})
         while not waiter.closed:
             await waiter.wait(at_most_seconds=POLL_SECONDS)
             newest, present = await run_in_threadpool(_look, context, run)
             if newest != upto:
                 yield _message({"upto": newest})
-            for number, state in present.items():
-                if incidents.get(number) != state:
+            for number, version in present.items():
+                if known.get(number) != version:
                     yield _message({"incident": number})
-            upto, incidents = newest, present
+            upto, known = newest, present
 
 
 def _message(content: dict[str, Any]) -> ServerSentEvent:
@@ -69,6 +68,4 @@ def _check_run(context: Context, run: str) -> None:
 def _look(context: Context, run: str) -> tuple[int, dict[int, int]]:
     """The ord below which every frame can be fetched, and the version of each incident."""
     with context.store.read() as session:
-        heads = head.heads(session, [run])
-        present = {item.number: item.version for item in list_incidents(session, run)}
-    return max((item.next_ord for item in heads), default=0), present
+        return head.end_ord(session, run), incidents.versions(session, run)

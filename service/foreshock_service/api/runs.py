@@ -130,7 +130,7 @@ def get_runs(
     """Runs with their newest frame, the last heard of first."""
     with context.store.read() as session:
         found = runs.list_runs(session, project=project, status=status, limit=limit, offset=offset)
-        total = runs.count_runs(session, status=status)
+        total = runs.count_runs(session, project=project, status=status)
     return RunList(total=total, runs=[RunView(**_fields(item.run, item.head)) for item in found])
 
 

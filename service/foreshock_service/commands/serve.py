@@ -69,21 +69,13 @@ def _serve(settings: ServiceSettings, store: Store) -> int:
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
     )
-    print(f"Foreshock is at {dashboard_url(settings)}", flush=True)
+    print(f"Foreshock is at {settings.address()}", flush=True)
     server = uvicorn.Server(config)
     # uvicorn raises the signal again once it has shut down; an orderly end has status 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run(sockets=[listening])
     return 0 if server.started else 1
-
-
-def dashboard_url(settings: ServiceSettings) -> str:
-    """The address to open: the public one, or the bound one with a name a browser can reach."""
-    if settings.public_url:
-        return settings.public_url
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
-    return f"http://[{host}]:{settings.port}/" if ":" in host else f"http://{host}:{settings.port}/"
 
 
 def _listen(host: str, port: int) -> socket.socket:

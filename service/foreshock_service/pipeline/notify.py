@@ -54,9 +54,7 @@ class Notify:
         self._store = store
         self._notifiers = notifiers
         self._max_attempts = settings.webhook_max_attempts
-        self._base_url = (settings.public_url or f"http://{settings.host}:{settings.port}").rstrip(
-            "/"
-        )
+        self._base_url = settings.address().rstrip("/")
         self._clock = clock
         self._chance = chance or random.Random()
         self._lease_margin_seconds = lease_margin_seconds

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Row, select, tuple_, update
+from sqlalchemy import Row, func, select, tuple_, update
 
 from foreshock_service.domain.runs import RunHead
 from foreshock_service.store import schemas
@@ -33,6 +33,12 @@ def ranks(session: ReadSession, run_id: str) -> list[int]:
     """The ranks that a run has heads for, in order."""
     query = select(run_head.c.rank).where(run_head.c.run_id == run_id)
     return sorted(session.connection.scalars(query))
+
+
+def end_ord(session: ReadSession, run_id: str) -> int:
+    """The ord below which every frame of every rank can be fetched; 0 before the first batch."""
+    query = select(func.max(run_head.c.next_ord)).where(run_head.c.run_id == run_id)
+    return session.connection.scalar(query) or 0
 
 
 def first_heads(session: ReadSession, run_ids: Sequence[str]) -> dict[str, RunHead]:

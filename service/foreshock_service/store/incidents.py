@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Row, func, select, update
@@ -41,6 +41,29 @@ def list_incidents(
     if state is not None:
         query = query.where(incident_table.c.state == str(state))
     return [_stored(row) for row in session.connection.execute(query)]
+
+
+def versions(session: ReadSession, run_id: str) -> dict[int, int]:
+    """The version of each of a run's incidents: equal as long as nothing changed."""
+    query = (
+        select(incident_table.c.number, incident_table.c.version)
+        .where(incident_table.c.run_id == run_id)
+        .order_by(incident_table.c.number)
+    )
+    return {row.number: row.version for row in session.connection.execute(query)}
+
+
+def incidents_of(session: ReadSession, run_ids: Sequence[str]) -> dict[str, list[StoredIncident]]:
+    """The incidents of each run, the newest first; an empty list for one without any."""
+    query = (
+        select(incident_table)
+        .where(incident_table.c.run_id.in_(run_ids))
+        .order_by(incident_table.c.run_id, incident_table.c.number.desc())
+    )
+    found: dict[str, list[StoredIncident]] = {run_id: [] for run_id in run_ids}
+    for row in session.connection.execute(query):
+        found[row.run_id].append(_stored(row))
+    return found
 
 
 def get_incident(session: ReadSession, run_id: str, number: int) -> StoredIncident:

@@ -43,9 +43,13 @@ def list_runs(
     return [RunWithHead(item, heads.get(item.run_id)) for item in runs]
 
 
-def count_runs(session: ReadSession, *, status: RunStatus | None = None) -> int:
-    """How many runs there are."""
+def count_runs(
+    session: ReadSession, *, project: str | None = None, status: RunStatus | None = None
+) -> int:
+    """How many runs `list_runs` has on all its pages."""
     query = select(func.count()).select_from(run)
+    if project is not None:
+        query = query.where(run.c.project == project)
     if status is not None:
         query = query.where(run.c.status == status)
     return session.connection.scalar(query) or 0
@@ -66,10 +70,20 @@ def get(session: ReadSession, run_id: str) -> Run:
 def attempts(session: ReadSession, run_id: str) -> list[Attempt]:
     """The attempts of a run, the first start first."""
     query = select(attempt).where(attempt.c.run_id == run_id).order_by(attempt.c.attempt)
-    return [
-        Attempt(attempt=row.attempt, started_at=row.started_at, first_step=row.first_step)
-        for row in session.connection.execute(query)
-    ]
+    return [_attempt(row) for row in session.connection.execute(query)]
+
+
+def attempts_of(session: ReadSession, run_ids: Sequence[str]) -> dict[str, list[Attempt]]:
+    """The attempts of each run, the first start first; an empty list for one without any."""
+    query = (
+        select(attempt)
+        .where(attempt.c.run_id.in_(run_ids))
+        .order_by(attempt.c.run_id, attempt.c.attempt)
+    )
+    found: dict[str, list[Attempt]] = {run_id: [] for run_id in run_ids}
+    for row in session.connection.execute(query):
+        found[row.run_id].append(_attempt(row))
+    return found
 
 
 def newest_attempts(session: ReadSession, run_ids: Sequence[str]) -> dict[str, int]:
@@ -162,3 +176,7 @@ def _run(row: Row[Any]) -> Run:
         finished_at=row.finished_at,
         info=row.info,
     )
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    return Attempt(attempt=row.attempt, started_at=row.started_at, first_step=row.first_step)
