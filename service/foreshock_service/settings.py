@@ -78,6 +78,11 @@ class ServiceSettings(BaseSettings):
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host.strip("[]")
         return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
 
+    def channels(self) -> list[str]:
+        """Names of the places to tell: what the outbox files alerts under, and notifiers are
+        called by."""
+        return [webhook.name for webhook in self.webhooks]
+
     def tokens_required(self) -> bool:
         """Whether a request without a token is refused."""
         if self.require_token is not None:

@@ -78,7 +78,7 @@ class Detection:
         frames_a_commit: int = FRAMES_A_COMMIT,
     ) -> None:
         self._store = store
-        self._channels = [webhook.name for webhook in settings.webhooks]
+        self._channels = settings.channels()
         self._config = config
         self._clock = clock
         self._lease_seconds = lease_seconds

@@ -66,7 +66,7 @@ def _apply(
             session,
             change,
             run=AlertRun(run_id=run_id, name=run.name, project=run.project),
-            channels=[webhook.name for webhook in settings.webhooks],
+            channels=settings.channels(),
             now=now,
         )
         return incidents.get_incident(session, run_id, number)
