@@ -181,7 +181,10 @@ def _number(incident: Incident, name: str) -> float | None:
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.1f}x" if ratio < 100 else f"{ratio:.3g}x"
+    if ratio < 100:
+        return f"{ratio:.1f}x"
+    # Three digits are known; beyond a million they say no more than that it is far too much.
+    return f"{float(f'{ratio:.3g}'):,.0f}x" if ratio < 1e6 else "over 1,000,000x"
 
 
 def _plain(value: float) -> str:
