@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 from foreshock.wire import HISTOGRAM, MAX_FRAMES, FrameBatch, decode_batch
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import Row, delete, select, tuple_
 
 from foreshock_service.store.session import ReadSession, WriteSession
 from foreshock_service.store.tables import attachment, frame_batch, received, table_rows
@@ -18,6 +18,7 @@ from foreshock_service.store.writing import Rows, insert
 
 RAW: Final = "raw"
 ZSTD: Final = "zstd"
+ROWS_AT_ONCE: Final = 16
 
 BatchKey = tuple[str, int, int, int]
 """Run, attempt, rank, sequence number: what makes a batch the same batch."""
@@ -125,9 +126,27 @@ def read_batches(
         row = session.connection.execute(
             select(frame_batch).where(key, frame_batch.c.ord0 == ord0)
         ).one()
-        yield StoredBatch(
-            ord0, row.attempt, row.schema_hash, row.received_at, decode_batch(row.data)
-        )
+        yield _stored(row)
+
+
+def read_hot(
+    session: ReadSession, ranks: Sequence[tuple[str, int]]
+) -> Iterator[tuple[str, StoredBatch]]:
+    """Every hot batch of each (run, rank) with its run, in order within a run; one statement.
+
+    A batch that compaction has moved in part is there too. Rows are fetched a few at a time: a
+    batch of a large model is megabytes.
+    """
+    if not ranks:
+        return
+    query = (
+        select(frame_batch)
+        .where(tuple_(frame_batch.c.run_id, frame_batch.c.rank).in_(ranks))
+        .order_by(frame_batch.c.run_id, frame_batch.c.ord0)
+        .execution_options(yield_per=ROWS_AT_ONCE)
+    )
+    for row in session.connection.execute(query):
+        yield row.run_id, _stored(row)
 
 
 def delete_batches(session: WriteSession, run_id: str, rank: int, below_ord: int) -> None:
@@ -136,4 +155,10 @@ def delete_batches(session: WriteSession, run_id: str, rank: int, below_ord: int
         delete(frame_batch)
         .where(frame_batch.c.run_id == run_id, frame_batch.c.rank == rank)
         .where(frame_batch.c.ord0 + frame_batch.c.num_frames <= below_ord)
+    )
+
+
+def _stored(row: Row[Any]) -> StoredBatch:
+    return StoredBatch(
+        row.ord0, row.attempt, row.schema_hash, row.received_at, decode_batch(row.data)
     )

@@ -6,14 +6,14 @@ coarser tier grows until it is full or the schema changes, so that a long window
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from foreshock.wire import DERIVED_STATISTICS
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 
 from foreshock_service.store import schemas
 from foreshock_service.store.chunks import VALUE, ChunkKey, Values, chunk_rows, read_chunks
@@ -146,6 +146,21 @@ def read_blocks(
     )
     found = [_block(row) for row in session.connection.execute(query)]
     return [item for item in found if item.columns.ord1[-1] > from_ord]
+
+
+def read_tiers(
+    session: ReadSession, tiers: Sequence[tuple[str, int, int]]
+) -> Iterator[tuple[str, Block]]:
+    """Every block of each (run, rank, tier) with its run, in order within a run; one statement."""
+    if not tiers:
+        return
+    query = (
+        select(block)
+        .where(tuple_(block.c.run_id, block.c.rank, block.c.tier).in_(tiers))
+        .order_by(block.c.run_id, block.c.block)
+    )
+    for row in session.connection.execute(query):
+        yield row.run_id, _block(row)
 
 
 def last_block(session: ReadSession, run_id: str, rank: int, tier: int) -> Block | None:

@@ -80,7 +80,11 @@ def find_extent(
         end = min(end, wanted.to_ord)
     if start < end and (wanted.from_step is not None or wanted.to_step is not None):
         start, end = _ords_of_steps(session, run_id, rank, start, end, wanted)
-    end = max(start, end)
+    return extent_of(start, max(start, end), max_columns)
+
+
+def extent_of(start: int, end: int, max_columns: int) -> Extent:
+    """At most `max_columns` columns over the ords [start, end)."""
     width = _width(start, end, max_columns)
     tier = max(tier for tier in ALL_TIERS if tier <= width)
     # Whole columns of the tier: a part of one cannot be read.

@@ -31,22 +31,29 @@ def hot_segments(
 ) -> Iterator[Segment]:
     """The hot frames of [from_ord, to_ord) in order, a segment a batch."""
     for stored in batches.read_batches(session, run_id, rank, from_ord, to_ord):
-        batch = stored.batch
-        columns = single_frames(
-            ord0=stored.ord0,
-            attempt=stored.attempt,
-            steps=batch.steps,
-            wall_times=batch.wall_times,
-            flags=batch.flags,
-            names=batch.scalar_names,
-            scalars=batch.scalars,
-            present=batch.scalar_present,
-            batch_ids=batch.batch_ids,
-        )
         chosen = slice(max(0, from_ord - stored.ord0), max(0, to_ord - stored.ord0))
         yield Segment(
-            stored.schema_hash, columns.take(chosen), batch.stats[chosen], stored.received_at
+            stored.schema_hash,
+            columns_of(stored).take(chosen),
+            stored.batch.stats[chosen],
+            stored.received_at,
         )
+
+
+def columns_of(stored: batches.StoredBatch) -> FrameColumns:
+    """The columns of a hot batch, one a frame."""
+    batch = stored.batch
+    return single_frames(
+        ord0=stored.ord0,
+        attempt=stored.attempt,
+        steps=batch.steps,
+        wall_times=batch.wall_times,
+        flags=batch.flags,
+        names=batch.scalar_names,
+        scalars=batch.scalars,
+        present=batch.scalar_present,
+        batch_ids=batch.batch_ids,
+    )
 
 
 def merge(segments: Sequence[Segment]) -> list[Segment]:

@@ -6,7 +6,7 @@ element survives too, because every answer carries `nonfinite` beside them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,8 @@ from foreshock.wire import DERIVED_STATISTICS, KINDS, SeriesSchema
 
 from foreshock_service.errors import NotFound, Unprocessable
 from foreshock_service.store import head, schemas
-from foreshock_service.store.extent import Range, find_extent
+from foreshock_service.store.columns import FrameColumns
+from foreshock_service.store.extent import Extent, Range, find_extent
 from foreshock_service.store.pieces import Indices, pieces, read_stats
 from foreshock_service.store.pooling import Axis, Pool
 from foreshock_service.store.session import ReadSession
@@ -127,12 +128,19 @@ def scalar_window(
     extent = find_extent(session, run_id, rank, wanted, max_columns)
     newest = head.get(session, run_id, rank)
     chosen = tuple(dict.fromkeys(names if names is not None else newest.scalars if newest else ()))
-    pool = Pool(extent, len(chosen))
-    for piece in pieces(
+    read = pieces(
         session, run_id, rank, extent.from_ord, extent.to_ord, tier=extent.tier, need_stats=False
-    ):
-        columns = piece.columns
-        rows = [columns.names.index(name) if name in columns.names else -1 for name in chosen]
+    )
+    return pool_scalars(extent, chosen, (piece.columns for piece in read))
+
+
+def pool_scalars(
+    extent: Extent, names: tuple[str, ...], read: Iterable[FrameColumns]
+) -> ScalarWindow:
+    """The scalars of columns that come in order and cover the extent."""
+    pool = Pool(extent, len(names))
+    for columns in read:
+        rows = [columns.names.index(name) if name in columns.names else -1 for name in names]
         there = np.array([row >= 0 for row in rows], bool)
         target = pool.place(columns)
         if there.any():
@@ -144,7 +152,7 @@ def scalar_window(
                 columns.nonfinite[picked] > 0,
             )  # fmt: skip
     return ScalarWindow(
-        axis=pool.axis(), names=chosen, low=pool.low, high=pool.high, mean=pool.mean(),
+        axis=pool.axis(), names=names, low=pool.low, high=pool.high, mean=pool.mean(),
         nonfinite=pool.nonfinite,
     )  # fmt: skip
 

@@ -12,8 +12,9 @@ from foreshock_service.domain.runs import Attempt, Run, RunEvent, RunHead
 from foreshock_service.errors import NotFound
 from foreshock_service.store import events, head, incidents, runs, schemas
 from foreshock_service.store.incidents import StoredIncident
+from foreshock_service.store.overview import scalar_overview
 from foreshock_service.store.session import ReadSession
-from foreshock_service.store.windows import heatmap_window, scalar_window
+from foreshock_service.store.windows import ScalarWindow, heatmap_window
 from foreshock_service.web.health import foremost
 from foreshock_service.web.pictures import Spark, spark, thumbnail
 from foreshock_service.web.run_list import RunFacts
@@ -40,22 +41,30 @@ class RunRead:
 
 
 def read_list(session: ReadSession) -> list[RunFacts]:
-    """The runs last heard of, with all that a row shows."""
-    facts = []
-    for item in runs.list_runs(session, limit=LISTED_RUNS):
-        run_id = item.run.run_id
-        told = incidents.list_incidents(session, run_id)
-        facts.append(
-            RunFacts(
-                run=item.run,
-                head=item.head,
-                attempts=runs.attempts(session, run_id),
-                incidents=[(stored.incident, stored.sentence) for stored in told],
-                spark=None if item.head is None else _spark(session, item.head, told),
-                has_series=item.head is not None and item.head.schema_hash is not None,
-            )
+    """The runs last heard of, with all that a row shows; as many statements for many as for one."""
+    listed = runs.list_runs(session, limit=LISTED_RUNS)
+    run_ids = [item.run.run_id for item in listed]
+    attempts = runs.attempts_of(session, run_ids)
+    told = incidents.incidents_of(session, run_ids)
+    losses = scalar_overview(
+        session,
+        [item.head for item in listed if item.head is not None],
+        "loss",
+        max_columns=SPARK_COLUMNS,
+    )
+    return [
+        RunFacts(
+            run=item.run,
+            head=item.head,
+            attempts=attempts[item.run.run_id],
+            incidents=[(stored.incident, stored.sentence) for stored in told[item.run.run_id]],
+            spark=None
+            if item.head is None
+            else _spark(losses[item.run.run_id], told[item.run.run_id]),
+            has_series=item.head is not None and item.head.schema_hash is not None,
         )
-    return facts
+        for item in listed
+    ]
 
 
 def read_run(session: ReadSession, run_id: str, number: int | None) -> RunRead:
@@ -120,10 +129,7 @@ def read_thumbnail(session: ReadSession, run_id: str) -> bytes:
     return thumbnail(exponents - normal[:, None], window.nonfinite)
 
 
-def _spark(session: ReadSession, newest: RunHead, told: Sequence[StoredIncident]) -> Spark | None:
-    window = scalar_window(
-        session, newest.run_id, newest.rank, names=["loss"], max_columns=SPARK_COLUMNS
-    )
+def _spark(window: ScalarWindow, told: Sequence[StoredIncident]) -> Spark | None:
     first = foremost([stored.incident for stored in told])
     mark = None
     if first is not None and len(window.axis.step):
