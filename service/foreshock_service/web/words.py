@@ -75,6 +75,6 @@ def headline(num_attention: int, num_runs: int) -> str:
     if num_runs == 0:
         return "No run has reported yet"
     if num_attention == 0:
-        return "Every run is inside its baselines"
+        return "No run needs attention"
     count = _SMALL[num_attention] if num_attention < len(_SMALL) else whole(num_attention)
     return f"{count} run needs attention" if num_attention == 1 else f"{count} runs need attention"
