@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 import zstandard
 from foreshock.wire import CONTENT_TYPE, encode_batch
-from foreshock_service.api.body import decompress
+from foreshock_service.api.body import DEPTH_SLICE_BYTES, decompress
 from foreshock_service.errors import BadRequest, TooLarge
 
-from tests.factories import make_batch
+from tests.factories import make_batch, make_schema
 from tests.fixtures.server import ServeApp
 
 BINARY = {"content-type": CONTENT_TYPE}
+NEAR_THE_END = b"[" * 20 + b"[]," * (DEPTH_SLICE_BYTES // 3) + b"[" * 20
+"""Deep only when the depth of one slice is carried into the next."""
 ZSTD = {**BINARY, "content-encoding": "zstd"}
 
 
@@ -84,7 +87,9 @@ def test_a_streamed_body_over_the_limit_is_refused(serve_app: ServeApp) -> None:
     assert client.post("/api/v1/frames", content=parts(), headers=BINARY).status_code == 413
 
 
-@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 33 + b"]" * 33])
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 33 + b"]" * 33, NEAR_THE_END]
+)
 def test_deep_json_is_refused(client: httpx.Client, body: bytes) -> None:
     """Nesting costs stack, so it is bounded before parsing."""
     answer = client.post(
@@ -106,6 +111,79 @@ def test_what_is_no_json_object_is_refused(client: httpx.Client, path: str, body
     assert answer.status_code in (400, 422)
     assert answer.headers["content-type"] == "application/problem+json"
     assert "Traceback" not in answer.text
+
+
+def test_an_array_of_nothing_cannot_claim_a_huge_shape(client: httpx.Client) -> None:
+    """No bytes fit a shape with a zero in it, also one whose other sizes overflow a product."""
+    batch = {
+        "origin": {"run": "r"},
+        "num_series": (1 << 31) - 1,
+        "num_statistics": (1 << 31) - 1,
+        "arrays": {"stats": ""},
+    }
+
+    answer = client.post("/api/v1/frames", json=batch)
+
+    assert answer.status_code == 422
+    assert "`num_series` must be" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("field", ["name", "module_type", "dtype"])
+@pytest.mark.parametrize("text", ["a\\u0000b", "\\ud800"])
+def test_a_schema_cannot_hold_text_that_no_database_takes(
+    client: httpx.Client, field: str, text: str
+) -> None:
+    """A sentence about that series would fail detection for ever, and so every run's."""
+    series = make_schema().to_json()["series"][0]
+    body = json.dumps({"statistics": ["std"], "series": [{**series, field: "@"}]})
+
+    answer = client.post(
+        "/api/v1/schemas",
+        content=body.replace('"@"', f'"{text}"'),
+        headers={"content-type": "application/json"},
+    )
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("series 0: a name holds")
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ({}, "`statistics` must be a list"),
+        ({"statistics": None, "series": []}, "`statistics` must be a list"),
+        ({"statistics": "std", "series": []}, "`statistics` must be a list"),
+        ({"statistics": ["std"], "series": "x"}, "`series` of objects"),
+        ({"statistics": ["std"], "series": [[]]}, "series 0: must be an object"),
+        ({"statistics": ["std"], "series": [{"name": "a"}]}, "'kind' is missing"),
+        ({"statistics": ["std", "std"], "series": []}, "list each of `statistics` once"),
+    ],
+)
+def test_a_wrong_schema_is_told_what_to_mend(
+    client: httpx.Client, document: dict[str, Any], told: str
+) -> None:
+    """In words of the schema, not of the language that reads it."""
+    answer = client.post("/api/v1/schemas", json=document)
+
+    assert answer.status_code == 400
+    assert told in answer.json()["detail"]
+
+
+def test_a_refusal_does_not_send_a_huge_value_back(client: httpx.Client) -> None:
+    """A megabyte that is refused is not a megabyte of answer."""
+    huge = "x" * (1 << 20)
+    series = make_schema().to_json()["series"][0]
+
+    for path, document in (
+        ("schemas", {"statistics": [huge], "series": []}),
+        ("schemas", {"statistics": ["std"], "series": [{**series, "name": huge}]}),
+        ("schemas", {"statistics": ["std"], "series": [{**series, huge: 1}]}),
+        ("frames", {"format": huge}),
+        ("frames", {"origin": {"run": "r"}, "arrays": {"steps": [huge]}}),
+    ):
+        answer = client.post(f"/api/v1/{path}", json=document)
+        assert answer.status_code in (400, 422)
+        assert len(answer.content) < 4096
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 40, -1])

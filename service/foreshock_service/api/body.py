@@ -17,6 +17,7 @@ SLICE_BYTES: Final = 1024
 """Compressed bytes fed at once: 4 can become a block of 128 KiB, so 1 KiB gives at most 32 MiB."""
 MAX_WINDOW_BYTES: Final = 1 << 25
 """Memory that a sender can make the decompressor allocate before the first byte comes out."""
+DEPTH_SLICE_BYTES: Final = 1 << 20
 MAX_JSON_DEPTH: Final = 32
 """Brackets inside brackets; our deepest document has 6."""
 
@@ -78,7 +79,7 @@ def parse_document(body: bytes) -> dict[str, Any]:
     Raises:
         BadRequest: it is not JSON, not an object, too deep, or names a number JSON does not have.
     """
-    if _depth(body) > MAX_JSON_DEPTH:
+    if _is_too_deep(body):
         raise BadRequest(f"the JSON body is nested deeper than {MAX_JSON_DEPTH} levels")
     try:
         document = json.loads(body, parse_constant=_refuse_constant)
@@ -89,13 +90,19 @@ def parse_document(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _depth(body: bytes) -> int:
+def _is_too_deep(body: bytes) -> bool:
     # Brackets inside strings are counted as well: names hold few, and the bound only guards the
-    # parser's stack.
-    brackets = np.frombuffer(body.translate(None, _NOT_BRACKETS), np.uint8)
-    opens = (brackets == ord("[")) | (brackets == ord("{"))
-    depth = np.cumsum(np.where(opens, np.int8(1), np.int8(-1)), dtype=np.int32)
-    return int(depth.max(initial=0))
+    # parser's stack. In slices, so that a body of nothing but brackets is refused at its start.
+    depth = 0
+    for start in range(0, len(body), DEPTH_SLICE_BYTES):
+        text = body[start : start + DEPTH_SLICE_BYTES].translate(None, _NOT_BRACKETS)
+        brackets = np.frombuffer(text, np.uint8)
+        opens = (brackets == ord("[")) | (brackets == ord("{"))
+        depths = depth + np.cumsum(np.where(opens, 1, -1))
+        if depths.max(initial=0) > MAX_JSON_DEPTH:
+            return True
+        depth = int(depths[-1]) if depths.size else depth
+    return False
 
 
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))

@@ -19,6 +19,7 @@ router = APIRouter(tags=["login"], include_in_schema=False)
 
 COOKIE_SECONDS: Final = 30 * 86_400
 MAX_FORM_BYTES: Final = 8192
+MAX_FORM_FIELDS: Final = 8
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -107,9 +108,11 @@ async def _form(request: Request) -> dict[str, str]:
         if len(body) > MAX_FORM_BYTES:
             raise TooLarge(f"the form is over {MAX_FORM_BYTES} bytes")
     try:
-        fields = parse_qs(body.decode("ascii"), max_num_fields=8)
+        fields = parse_qs(body.decode("ascii"), max_num_fields=MAX_FORM_FIELDS)
     except ValueError as error:
-        raise BadRequest("the form is not URL-encoded") from error
+        raise BadRequest(
+            f"the form must be URL-encoded, with at most {MAX_FORM_FIELDS} fields"
+        ) from error
     return {name: values[-1] for name, values in fields.items()}
 
 

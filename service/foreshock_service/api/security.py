@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foreshock_service.api.problems import problem_of
-from foreshock_service.errors import Forbidden
+from foreshock_service.errors import BadRequest, Forbidden
 from foreshock_service.settings import ServiceSettings
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -62,7 +62,8 @@ class BrowserGuard:
 
         try:
             self._check(scope["method"], Headers(scope=scope))
-        except Forbidden as error:
+            _check_address(scope["path"], scope["query_string"])
+        except (BadRequest, Forbidden) as error:
             await problem_of(error)(scope, receive, send_bound)
             return
         await self._app(scope, receive, send_bound)
@@ -114,6 +115,12 @@ def urlsplit_netloc(url: str) -> str:
         return urlsplit(url).netloc.lower()
     except ValueError:
         return ""
+
+
+def _check_address(path: str, query: bytes) -> None:
+    # Refused here for every route: PostgreSQL cannot compare with a text that holds a NUL.
+    if "\0" in path or b"%00" in query or b"\0" in query:
+        raise BadRequest("the address holds a NUL character (%00): leave it out")
 
 
 def _is_address(name: str) -> bool:

@@ -16,6 +16,7 @@ from foreshock.wire import (
     EVENT_KINDS,
     FORMAT,
     MAX_FRAMES,
+    MAX_SERIES,
     RUN_ID,
     FrameBatch,
     batch_from_parts,
@@ -24,7 +25,7 @@ from foreshock.wire import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from foreshock_service.errors import BadRequest, Unprocessable
-from foreshock_service.pipeline.posted import binary_parts
+from foreshock_service.pipeline.posted import MAX_STATISTICS, binary_parts
 
 MAX_ERRORS: Final = 3
 MAX_EVENTS: Final = 1024
@@ -102,8 +103,8 @@ class Header(_Strict):
     # `schema` is a method of pydantic's models.
     schema_hash: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = Field(alias="schema")
     num_frames: Annotated[int, Field(ge=0, le=MAX_FRAMES)]
-    num_series: Size
-    num_statistics: Size
+    num_series: Annotated[int, Field(ge=0, le=MAX_SERIES)]
+    num_statistics: Annotated[int, Field(ge=0, le=MAX_STATISTICS)]
     scalar_names: Annotated[list[Name], Field(max_length=MAX_SCALARS)]
     batch_ids: Annotated[list[Place | None], Field(max_length=MAX_FRAMES)]
     events: Annotated[list[EventHeader], Field(max_length=MAX_EVENTS)]
@@ -176,15 +177,16 @@ def check_header(header: dict[str, Any]) -> Header:
     """
     if header.get("format") != FORMAT:
         raise Unprocessable(
-            f"`format` is {header.get('format')!r}, and this service reads format {FORMAT}: use a "
-            "client of the same version"
+            f"`format` is {str(header.get('format'))[:32]!r}, and this service reads format "
+            f"{FORMAT}: use a client of the same version"
         )
     try:
         return Header.model_validate(header)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         text = "; ".join(
-            f"`{'.'.join(map(str, item['loc'])) or 'header'}`: {item['msg']}"
+            f"`{'.'.join(map(str, item['loc'])) or 'header'}`: "
+            f"{item['msg'].removeprefix('Value error, ')}"
             for item in found[:MAX_ERRORS]
         )
         more = f"; and {len(found) - MAX_ERRORS} more" if len(found) > MAX_ERRORS else ""

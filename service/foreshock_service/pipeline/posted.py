@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from foreshock.wire import FORMAT, KINDS, ClientCounters, measured_flag
+from foreshock.wire import FORMAT, KINDS, MAX_SERIES, ClientCounters, measured_flag
 
 from foreshock_service.errors import Unprocessable
 
@@ -37,6 +37,9 @@ ARRAYS: Final = {
     "scalar_present": "u1",
 }
 """The arrays and their types, in the order of the binary form."""
+
+MAX_STATISTICS: Final = 256
+"""More than any schema lists. Sizes are bounded for empty arrays too: a product may overflow."""
 
 SPELLED: Final = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 
@@ -86,9 +89,12 @@ def _read_arrays(
     steps = _array("steps", given.get("steps", []), (None,))
     frames = len(steps)
     series, statistics = header.get("num_series"), header.get("num_statistics")
-    for name, size in (("num_series", series), ("num_statistics", statistics)):
-        if size is not None and (type(size) is not int or not 0 <= size < 1 << 31):
-            raise Unprocessable(f"`{name}` must be a whole number from 0 to 2^31")
+    for name, size, most in (
+        ("num_series", series, MAX_SERIES),
+        ("num_statistics", statistics, MAX_STATISTICS),
+    ):
+        if size is not None and (type(size) is not int or not 0 <= size <= most):
+            raise Unprocessable(f"`{name}` must be a whole number from 0 to {most}")
     if "stats" in given:
         stats = _array("stats", given["stats"], (frames, series, statistics))
     else:
@@ -191,7 +197,9 @@ def _flatten(name: str, value: Any, shape: tuple[int, ...], into: list[int | flo
     if isinstance(value, str) and not whole:
         value = SPELLED.get(value, value)
     if type(value) is not int and (whole or type(value) is not float):
-        raise Unprocessable(f"`arrays.{name}`: {value!r} is not a {'whole ' * whole}number")
+        raise Unprocessable(
+            f"`arrays.{name}`: {repr(value)[:64]} is not a {'whole ' * whole}number"
+        )
     into.append(value)
 
 
