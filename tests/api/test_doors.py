@@ -122,3 +122,18 @@ def test_the_document_of_the_api_names_every_route(client: httpx.Client) -> None
 
     for path in ("frames", "schemas", "runs", "runs/{run}", "runs/{run}/heatmap"):
         assert f"/api/v1/{path}" in paths
+
+
+@pytest.mark.parametrize(
+    ("params", "total"),
+    [({}, 3), ({"project": "a"}, 2), ({"project": "a", "limit": 1}, 2), ({"project": "none"}, 0)],
+)
+def test_the_total_counts_what_the_list_would_show(
+    client: httpx.Client, params: dict[str, str | int], total: int
+) -> None:
+    """On all pages, and of the project that was asked for."""
+    for run, project in (("one", "a"), ("two", "a"), ("three", "b")):
+        started = Event(kind="started", wall_time=1.0, data={"name": run, "project": project})
+        send(client, make_batch(run, events=[started]))
+
+    assert client.get("/api/v1/runs", params=params).json()["total"] == total

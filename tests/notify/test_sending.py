@@ -58,6 +58,29 @@ def test_an_alert_arrives_signed_with_its_sentence_and_link(
     assert rows(store)[0].status == "delivered"
 
 
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:4321"),
+        ("0.0.0.0", "http://127.0.0.1:4321"),
+        ("::1", "http://[::1]:4321"),
+        ("watch.example", "http://watch.example:4321"),
+    ],
+)
+def test_a_link_without_a_public_address_is_one_that_a_browser_opens(
+    sqlite_store: Store, start_receiver: StartReceiver, host: str, address: str
+) -> None:
+    """The bound host and port, with the brackets of an IPv6 address."""
+    receiver = start_receiver("ok")
+    put_alert(sqlite_store)
+    settings = settings_for(receiver.url, host=host, port=4321)
+
+    notify(sqlite_store, settings, Clock()).run_once()
+
+    (received,) = receiver.received()
+    assert received["message"]["url"] == f"{address}/runs/r1/incidents/1"
+
+
 def test_a_delivered_alert_is_not_sent_again(store: Store, start_receiver: StartReceiver) -> None:
     """Another round finds nothing, at whatever time."""
     receiver, clock = start_receiver("ok"), Clock()
