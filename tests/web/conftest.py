@@ -18,6 +18,7 @@ from foreshock_service.store.schema import upgrade
 from foreshock_service.store.session import Store
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
+from tests.factories import ATTEMPT
 from tests.web.seeds import block_schema, exploded, messages, store_baselines, store_incident
 
 CHROMIUM = "/usr/bin/chromium"
@@ -36,9 +37,18 @@ class Site:
     url: str
     store: Store
 
-    def post(self, run: str, *, schema: SeriesSchema, num_frames: int, first: int = 0) -> None:
+    def post(
+        self,
+        run: str,
+        *,
+        schema: SeriesSchema,
+        num_frames: int,
+        first: int = 0,
+        attempt: int = ATTEMPT,
+    ) -> None:
         """Send calm frames of a run, as a client does."""
-        self._send(schema, messages(run, schema=schema, num_frames=num_frames, first=first))
+        batches = messages(run, schema=schema, num_frames=num_frames, first=first, attempt=attempt)
+        self._send(schema, batches)
 
     def seed(
         self, run: str, *, num_frames: int, sick: bool = False, finished: bool = False

@@ -9,6 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.factories import ATTEMPT
 from tests.web.conftest import CALM, SICK, Site, Visit
 from tests.web.seeds import block_schema
 
@@ -39,11 +40,48 @@ def _pixel(page: Page, across: float, down: float) -> list[int]:
     return found
 
 
+SHARP_REQUEST = re.compile(r"/heatmap\?.*columns=(?!1024)")
+LANE_PIXELS = """tone => {
+  const probe = document.createElement("i");
+  probe.style.color = `var(--${tone})`;
+  document.body.append(probe);
+  const wanted = getComputedStyle(probe).color.match(/[0-9]+/g).map(Number);
+  probe.remove();
+  const canvas = document.querySelector("#lane canvas");
+  const { data, width } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const columns = new Set();
+  for (let i = 0; i < data.length; i += 4) {
+    if ([0, 1, 2].every((k) => Math.abs(data[i + k] - wanted[k]) < 3) && data[i + 3] > 200) {
+      columns.add((i / 4) % width / width);
+    }
+  }
+  return [Math.min(...columns), Math.max(...columns)];
+}"""
+
+
+def _painted(page: Page) -> None:
+    """Wait until a drawing that was asked for has been made."""
+    page.evaluate(
+        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
+
+
 def _settled(visit: Visit, path: str) -> Page:
-    page = visit.go(path)
-    # The sharp window is fetched a moment after the page is ready.
-    page.wait_for_timeout(500)
+    """Open a run and wait for the sharp window, which comes a moment after the page is ready."""
+    with visit.page.expect_response(SHARP_REQUEST):
+        page = visit.go(path)
+    _painted(page)
     return page
+
+
+def _open(visit: Visit, path: str) -> None:
+    """Open any page and wait until it stays as it is; the Incident page needs no script."""
+    if "/incidents/" in path:
+        visit.page.goto(visit.url + path)
+    elif path == "/":
+        visit.go(path)
+    else:
+        _settled(visit, path)
 
 
 def test_hot_layers_are_coloured_and_calm_ones_are_not(visit: Visit) -> None:
@@ -89,6 +127,55 @@ def test_new_frames_arrive_without_reload(visit: Visit, site: Site) -> None:
     assert page.evaluate("() => document.body.dataset.same") == "yes"
 
 
+def test_hidden_page_asks_for_nothing(visit: Visit, site: Site) -> None:
+    """News that another tab passes on waits until somebody looks, and is then caught up with."""
+    site.seed("hidden", num_frames=80)
+    page = visit.go("/runs/hidden")
+    expect(page.locator("#head-step")).to_have_text("79")
+    hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, " + (
+        "configurable: true }); document.dispatchEvent(new Event('visibilitychange')) }"
+    )
+    page.evaluate(hide, True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    site.post("hidden", schema=block_schema(), num_frames=40, first=80)
+    page.evaluate(
+        """() => new Promise((done) => {
+          const other = new BroadcastChannel("foreshock-live-hidden");
+          const own = new BroadcastChannel("foreshock-live-hidden");
+          own.onmessage = done;
+          other.postMessage({ news: { upto: 120 } });
+        })"""
+    )
+    assert asked == []
+    page.evaluate(hide, False)
+    expect(page.locator("#head-step")).to_have_text("119")
+
+
+def test_incident_is_marked_from_its_onset_to_the_loss(visit: Visit) -> None:
+    """The lane draws the marker where the run went wrong, and tells the lead in words."""
+    page = _settled(visit, f"/runs/{SICK}")
+    expect(page.locator("#lane")).to_have_attribute(
+        "aria-label", re.compile("incident 1 at step 420, 36-step lead")
+    )
+    first, last = page.evaluate(LANE_PIXELS, "critical")
+    gutter = page.evaluate(
+        "() => parseFloat(getComputedStyle(document.body).getPropertyValue('--gutter'))"
+        " / document.querySelector('#lane').clientWidth"
+    )
+    onset, loss = (gutter + step / 600 * (1 - gutter) for step in (420, 456))
+    assert first < onset
+    assert last == pytest.approx(loss, abs=0.01)
+
+
+def test_restart_is_marked_in_the_lane(visit: Visit, site: Site) -> None:
+    """A run that resumed from a checkpoint shows where, and from which step it went on."""
+    site.post("resumed", schema=block_schema(), num_frames=80)
+    site.post("resumed", schema=block_schema(), num_frames=40, first=40, attempt=ATTEMPT + 1)
+    page = _settled(visit, "/runs/resumed")
+    expect(page.locator("#lane")).to_have_attribute("aria-label", re.compile("restart at step 40"))
+
+
 def test_arrow_keys_move_the_chosen_cell(visit: Visit) -> None:
     """The map can be read cell by cell without a pointer, and speaks."""
     page = visit.go(f"/runs/{SICK}")
@@ -132,7 +219,8 @@ def test_theme_key_recolours_the_map(visit: Visit) -> None:
     """T changes the page and its canvases, and the choice outlives the page."""
     page = _settled(visit, f"/runs/{SICK}")
     page.keyboard.press("t")
-    page.wait_for_timeout(200)
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    _painted(page)
     assert max(_pixel(page, 0.3, 0.5)) < 60
     page.reload()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
@@ -162,8 +250,7 @@ def test_page_is_accessible(visit: Visit, path: str, theme: Literal["light", "da
     """axe finds nothing to complain of, in either theme."""
     page = visit.page
     page.emulate_media(color_scheme=theme)
-    page.goto(visit.url + path)
-    page.wait_for_timeout(600)
+    _open(visit, path)
     found = Axe().run(page)
     assert [(v["id"], v["nodes"][0]["html"][:80]) for v in found.response["violations"]] == []
 
@@ -173,8 +260,7 @@ def test_phone_page_does_not_scroll_sideways(visit: Visit, path: str) -> None:
     """At 390 pixels everything fits the width."""
     page = visit.page
     page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(visit.url + path)
-    page.wait_for_timeout(300)
+    _open(visit, path)
     assert page.evaluate("() => document.documentElement.scrollWidth") == 390
 
 

@@ -17,9 +17,11 @@ MODULES: Final = (
     "codes.js",
     "controls.js",
     "data.js",
+    "fetching.js",
     "heatmap.js",
     "lane.js",
     "live.js",
+    "news.js",
     "numbers.js",
     "palette.js",
     "pool.js",
@@ -29,7 +31,9 @@ MODULES: Final = (
     "sheet.js",
     "state.js",
     "tracks.js",
+    "turns.js",
     "view.js",
+    "words.js",
 )
 """What run.js imports, named early: without this a browser finds them one round trip at a time."""
 

@@ -5,6 +5,23 @@
  */
 import { roundUp } from "./numbers.js";
 
+/** @typedef {{ord: number, step: number}} Restart where a new attempt begins, and the step it resumes at */
+
+/**
+ * Where another attempt begins, as exactly as the columns tell.
+ * @param {Clock} clock @param {ArrayLike<number>} attempts that of each column's first frame
+ * @returns {Restart[]}
+ */
+export function restartsOf(clock, attempts) {
+  /** @type {Restart[]} */
+  const found = [];
+  for (let column = 1; column < attempts.length; column++) {
+    if (attempts[column] === attempts[column - 1]) continue;
+    found.push({ ord: clock.ords[column] ?? 0, step: clock.steps[column] ?? 0 });
+  }
+  return found;
+}
+
 export class Clock {
   /**
    * One entry a column: its first ord and its step; `end` is one past the last ord.

@@ -30,12 +30,14 @@ export class RunData {
     this.base = `/api/v1/runs/${encodeURIComponent(run)}`;
   }
 
-  /** The run itself: how many frames, what happened. */
+  /** The run itself: how many frames, what happened, how it is and when it was heard of. */
   async run() {
     const answer = await (await ask(this.base)).json();
     return {
       frames: Number(answer.head?.next_ord ?? 0),
       events: /** @type {Record<string, any>[]} */ (answer.events ?? []).map(toEvent),
+      status: String(answer.status),
+      heardAt: 1000 * Number(answer.heard_at),
     };
   }
 
@@ -115,7 +117,8 @@ export class RunData {
         null,
       );
     });
-    return { tracks, clock: new Clock(ords, Float64Array.from(arrays.steps ?? []), end) };
+    const clock = new Clock(ords, Float64Array.from(arrays.steps ?? []), end);
+    return { tracks, clock, attempts: arrays.attempts ?? [] };
   }
 
   /**

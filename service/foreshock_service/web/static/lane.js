@@ -3,6 +3,7 @@
 import { rule, Sheet, veil } from "./sheet.js";
 import { whole } from "./numbers.js";
 import { incidentOrds, scaleX } from "./state.js";
+import { laneWords, leadOf } from "./words.js";
 
 /** @typedef {import("./state.js").State} State */
 
@@ -91,6 +92,8 @@ export class Lane {
     rule(context, colours.rule, gutter, height - 1, width, height - 1);
     context.textBaseline = "middle";
     for (const event of state.events) this.#event(context, state, event, x);
+    for (const { ord } of state.restarts) this.#labelled(context, state, x(ord), "restart", [2, 2]);
+    this.sheet.host.setAttribute("aria-label", laneWords(state));
     const ordered = state.incidents.toSorted((a) => (a.number === state.incident ? 1 : -1));
     for (const incident of ordered) this.#flag(context, state, incident, x);
   }
@@ -111,12 +114,24 @@ export class Lane {
       context.fill();
       return;
     }
-    rule(context, state.colours.soft, at, bottom - 6, at, bottom + 4);
+    this.#labelled(context, state, at, event.label, []);
+  }
+
+  /**
+   * A mark through the lane's lower half with a word above it; nothing outside the window.
+   * @param {CanvasRenderingContext2D} context @param {State} state @param {number} at
+   * @param {string} label @param {number[]} dash
+   */
+  #labelled(context, state, at, label, dash) {
+    if (at < state.gutter || at > this.sheet.width) return;
+    const bottom = this.sheet.height - 1;
+    context.fillStyle = state.colours.soft;
+    rule(context, state.colours.soft, at, bottom - 12, at, bottom, dash);
     context.font = `11px ${state.colours.font}`;
     context.textAlign = "center";
-    const half = context.measureText(event.label).width / 2;
+    const half = context.measureText(label).width / 2;
     const middle = Math.max(state.gutter + half, Math.min(this.sheet.width - half - 2, at));
-    context.fillText(event.label, middle, 8);
+    context.fillText(label, middle, 8);
   }
 
   /**
@@ -132,10 +147,8 @@ export class Lane {
     if (end < gutter || at > this.sheet.width) return;
     const chosen = incident.number === state.incident;
     const tone = incident.severity === "critical" ? colours.critical : colours.warning;
-    const lead = incident.loss === null ? null : incident.loss - incident.onset;
-    const text = chosen && lead !== null && lead > 0
-      ? `#${incident.number}  ${whole(lead)}-step lead`
-      : `#${incident.number}`;
+    const lead = leadOf(incident);
+    const text = chosen && lead > 0 ? `#${incident.number}  ${whole(lead)}-step lead` : `#${incident.number}`;
     context.font = `650 11px ${colours.font}`;
     context.textAlign = "left";
     const wide = context.measureText(text).width + 13;

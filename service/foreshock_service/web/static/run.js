@@ -3,23 +3,17 @@
 import { controlBrush, controlKeys, controlPlot } from "./controls.js";
 import { Clock } from "./clock.js";
 import { RunData } from "./data.js";
+import { Fetching } from "./fetching.js";
+import { Follower } from "./news.js";
 import { Screen } from "./screen.js";
-import { Live } from "./live.js";
 import { element, write } from "./readout.js";
 import { gutter, readColours } from "./sheet.js";
 import { chosenIncident, incidentOrds, rowOf } from "./state.js";
 import { toggle } from "./theme.js";
 import { clamp, readAddress, writeAddress } from "./view.js";
-import { whole } from "./numbers.js";
 
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./pool.js").View} View */
-
-/** Columns of the whole-run answers: sharp enough while a gesture lasts. */
-const WHOLE_COLUMNS = 1024;
-/** A gesture is over when nothing moved for this long; then the window is fetched sharply. */
-const REST_MILLISECONDS = 140;
-const SCALARS = ["loss", "grad_norm"];
 
 const run = document.body.dataset.run ?? "";
 const data = new RunData(run);
@@ -29,10 +23,13 @@ const shared = readAddress(location.search);
 const state = {
   run,
   frames: 0,
+  status: "running",
+  heardAt: Date.now(),
   series: [],
   rows: [],
   incidents: [],
   events: [],
+  restarts: [],
   clock: new Clock([], [], 0),
   view: { x0: 0, x1: 1, y0: 0, y1: 1 },
   following: true,
@@ -53,61 +50,7 @@ const state = {
 };
 const screen = new Screen(state, chooseRow);
 
-// ---- fetching ------------------------------------------------------------------------------------
-
-/** @type {AbortController | null} */
-let asking = null;
-let resting = 0;
-
-function metric() {
-  return { kind: state.kind, statistic: state.statistic, mode: state.mode };
-}
-
-/** The whole run, coarsely. */
-async function fetchWhole() {
-  const window = { from: 0, to: state.frames, columns: WHOLE_COLUMNS };
-  const [heat, scalars] = await Promise.all([
-    data.heatmap(metric(), window),
-    data.scalars(SCALARS, window),
-  ]);
-  state.whole = heat.grid;
-  state.coding = heat.coding;
-  state.clock = scalars.clock;
-  for (const [name, track] of Object.entries(scalars.tracks)) {
-    state.scalars[name] = { whole: track, near: state.scalars[name]?.near ?? null };
-  }
-}
-
-/** What the window shows, a column a pixel; an answer that was overtaken is dropped. */
-async function fetchNear() {
-  asking?.abort();
-  const { signal } = asking = new AbortController();
-  const { view, pin } = state;
-  const window = { from: view.x0, to: Math.min(view.x1, state.frames), columns: screen.columns() };
-  const series = pin ? state.rows[pin.row] : undefined;
-  try {
-    const [heat, scalars, line] = await Promise.all([
-      data.heatmap(metric(), window, signal),
-      data.scalars(SCALARS, window, signal),
-      series ? data.line(series.index, state.statistic, window, signal) : null,
-    ]);
-    if (signal.aborted) return;
-    state.near = heat.grid;
-    state.line = line;
-    for (const [name, track] of Object.entries(scalars.tracks)) {
-      const scalar = state.scalars[name];
-      if (scalar) scalar.near = track;
-    }
-    screen.redraw("all");
-  } catch (error) {
-    if (!signal.aborted) complain(error);
-  }
-}
-
-function fetchNearSoon() {
-  clearTimeout(resting);
-  resting = setTimeout(fetchNear, REST_MILLISECONDS);
-}
+const fetching = new Fetching(data, state, screen, complain);
 
 /** @param {unknown} error */
 function complain(error) {
@@ -122,7 +65,7 @@ function show(view) {
   state.view = clamp(view, state.frames, state.rows.length);
   state.following = state.view.x1 >= state.frames - 0.5;
   screen.redraw("all");
-  fetchNearSoon();
+  fetching.nearSoon();
   share();
 }
 
@@ -131,7 +74,7 @@ function pin(cell) {
   const before = state.pin?.row;
   state.pin = cell;
   screen.redraw("all");
-  if (cell && cell.row !== before) fetchNearSoon();
+  if (cell && cell.row !== before) fetching.nearSoon();
   if (cell) screen.announce();
   share();
 }
@@ -184,14 +127,10 @@ async function showMetric() {
   state.view = clamp({ ...state.view, y0: 0, y1: state.rows.length }, state.frames, state.rows.length);
   if (state.pin) state.pin.row = Math.min(state.pin.row, Math.max(0, state.rows.length - 1));
   element("trouble").hidden = true;
-  try {
-    await fetchWhole();
-  } catch (error) {
-    complain(error);
-  }
+  await fetching.whole();
   screen.recolour();
   screen.redraw("all");
-  fetchNearSoon();
+  fetching.nearSoon();
   share();
 }
 
@@ -223,64 +162,6 @@ async function showVerdict() {
   const parsed = new DOMParser().parseFromString(await response.text(), "text/html");
   const fresh = parsed.getElementById("verdict");
   if (fresh) element("verdict").replaceWith(document.adoptNode(fresh));
-}
-
-// ---- news ----------------------------------------------------------------------------------------
-
-let catchingUp = false;
-let heardAt = Date.now();
-
-/** @param {import("./live.js").News} news */
-async function hear(news) {
-  heardAt = Date.now();
-  if (catchingUp) return;
-  catchingUp = true;
-  try {
-    const before = state.frames;
-    const fresh = await data.run();
-    state.events = fresh.events;
-    state.frames = Math.max(fresh.frames, news.upto ?? 0);
-    if (state.following) {
-      const wide = state.view.x0 <= 0 ? state.frames : state.view.x1 - state.view.x0;
-      state.view = clamp(
-        { ...state.view, x0: state.frames - wide, x1: state.frames },
-        state.frames,
-        state.rows.length,
-      );
-    }
-    if (state.frames !== before) await fetchWhole();
-    await refreshIncidents();
-    write("head-step", whole(state.clock.stepAt(state.frames - 1)));
-    screen.recolour();
-    screen.redraw("all");
-    await fetchNear();
-  } catch (error) {
-    complain(error);
-  } finally {
-    catchingUp = false;
-  }
-}
-
-async function refreshIncidents() {
-  const before = JSON.stringify(state.incidents);
-  state.incidents = await data.incidents();
-  if (JSON.stringify(state.incidents) === before) return;
-  state.incident ??= state.incidents.findLast((incident) => incident.state === "open")?.number ?? null;
-  await showVerdict();
-}
-
-/** @param {import("./live.js").Condition} condition */
-function showCondition(condition) {
-  element("pulse").dataset.state = condition;
-  write("pulse-word", condition === "lost" ? "reconnecting" : condition === "live" ? "live" : "connecting");
-}
-
-function showAge() {
-  const seconds = Math.round((Date.now() - heardAt) / 1000);
-  write(
-    "pulse-age",
-    seconds < 3 ? "now" : seconds < 90 ? `${seconds} s ago` : `${Math.round(seconds / 60)} min ago`,
-  );
 }
 
 // ---- start ---------------------------------------------------------------------------------------
@@ -351,7 +232,7 @@ function control() {
 
 async function start() {
   const [fresh, table, incidents] = await Promise.all([data.run(), data.series(), data.incidents()]);
-  Object.assign(state, { frames: fresh.frames, events: fresh.events, series: table.series, incidents });
+  Object.assign(state, fresh, { series: table.series, incidents });
   state.incident ??= incidents.findLast((incident) => incident.state === "open")?.number ?? null;
   fillMetrics(table.statistics);
   state.view = shared.view ?? { x0: 0, x1: state.frames, y0: 0, y1: Infinity };
@@ -361,8 +242,7 @@ async function start() {
   const incident = chosenIncident(state);
   if (incident && !state.pin) choose(incident.number);
   control();
-  new Live(run, { news: hear, condition: showCondition });
-  setInterval(showAge, 1000);
+  new Follower(data, state, screen, fetching, { verdict: showVerdict, complain });
   document.documentElement.dataset.ready = "";
 }
 

@@ -39,10 +39,13 @@
  * @typedef {object} State
  * @property {string} run
  * @property {number} frames how many there are; ords run from 0 to this
+ * @property {string} status what the service says of the run: running, finished, crashed
+ * @property {number} heardAt milliseconds since the epoch
  * @property {Series[]} series
  * @property {Series[]} rows those of the chosen kind, in depth order: the rows of the heatmap
  * @property {Incident[]} incidents in order of onset
  * @property {RunEvent[]} events
+ * @property {import("./clock.js").Restart[]} restarts
  * @property {Clock} clock
  * @property {View} view
  * @property {boolean} following the window's right edge is the newest frame and moves with it
