@@ -7,10 +7,12 @@ Module backward hooks are not used: they refuse in-place operations and wrap the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from foreshock.hooks.guard import Guard
 from foreshock.hooks.meter import Meter, local, measurable
@@ -55,6 +57,32 @@ def watched_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name or "(model)", module
 
 
+class _ForwardHook:
+    """What a watched module calls after its forward. It stays with its module: a deep copy, such as
+    an average of the weights, and a pickled model carry a call in its place that does nothing and
+    needs no Foreshock where it is loaded."""
+
+    def __init__(
+        self, name: str, guard: Guard, after_forward: Callable[[str, nn.Module, Any], None]
+    ) -> None:
+        self._name, self._part = name, f"activation {name}"
+        self._guard, self._after_forward = guard, after_forward
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Measure the output, unless this forward is not one of training."""
+        # Under torch.compile this is constant, and the hook disappears from the graph: nothing
+        # is measured inside compiled regions, and no graph break is added.
+        if torch.compiler.is_compiling():
+            return
+        if module.training and not torch.is_inference_mode_enabled() and not _in_recomputation():
+            self._guard.run(self._part, self._after_forward, self._name, module, output)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """How pickle and copy see it: a method of the standard library that takes anything and
+        returns None."""
+        return getattr, (nullcontext(), "__exit__")
+
+
 class ActivationHooks:
     """Hooks on the watched modules of a model. `on_forward` is called when a training forward
     reaches any of them, before it is measured: a step may begin there."""
@@ -63,8 +91,10 @@ class ActivationHooks:
         self, model: nn.Module, meter: Meter, guard: Guard, on_forward: Callable[[], None]
     ) -> None:
         self._meter, self._guard, self._on_forward = meter, guard, on_forward
+        self._leaf_hooks: list[RemovableHandle] = []
+        self._leaf_epoch = meter.epoch
         self._handles = [
-            module.register_forward_hook(self._hook(name))
+            module.register_forward_hook(_ForwardHook(name, guard, self._after_forward))
             for name, module in watched_modules(model)
         ]
 
@@ -73,6 +103,7 @@ class ActivationHooks:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._forget_leaves()
 
     def observe(self, name: str, tensor: Any) -> None:
         """Measure a tensor that no module returns, under a name of the user's."""
@@ -81,19 +112,6 @@ class ActivationHooks:
         if _in_recomputation():
             return
         self._measure(name, OBSERVED, tensor, None, None)
-
-    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        part = f"activation {name}"
-
-        def measure(module: nn.Module, _: Any, output: Any) -> None:
-            # Under torch.compile this is constant, and the hook disappears from the graph: nothing
-            # is measured inside compiled regions, and no graph break is added.
-            if torch.compiler.is_compiling():
-                return
-            if module.training and not _in_recomputation():
-                self._guard.run(part, self._after_forward, name, module, output)
-
-        return measure
 
     def _after_forward(self, name: str, module: nn.Module, output: Any) -> None:
         self._on_forward()
@@ -113,8 +131,6 @@ class ActivationHooks:
     ) -> None:
         meter = self._meter
         place = module_name if module_name is not None else name
-        if module_name is None:
-            meter.series.saw_forward(place)
         values = local(tensor)
         if "activation" in meter.due:
             row = meter.series.row("activation", name, values, place, module_type)
@@ -123,7 +139,21 @@ class ActivationHooks:
         if "activation_grad" in meter.due and tensor.requires_grad:
             row = meter.series.row("activation_grad", name, values, place, module_type)
             if row >= 0:
-                tensor.register_hook(self._gradient_hook(row, name, meter.epoch))
+                handle = tensor.register_hook(self._gradient_hook(row, name, meter.epoch))
+                if tensor.is_leaf:
+                    self._remember_leaf(handle)
+
+    def _remember_leaf(self, handle: RemovableHandle) -> None:
+        """A leaf, such as a parameter that a module returns, outlives its step with every hook."""
+        if self._leaf_epoch != self._meter.epoch:
+            self._forget_leaves()
+            self._leaf_epoch = self._meter.epoch
+        self._leaf_hooks.append(handle)
+
+    def _forget_leaves(self) -> None:
+        for handle in self._leaf_hooks:
+            handle.remove()
+        self._leaf_hooks = []
 
     def _gradient_hook(self, row: int, name: str, epoch: int) -> Callable[[torch.Tensor], None]:
         part = f"activation_grad {name}"

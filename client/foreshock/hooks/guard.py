@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Final, ParamSpec
 
 from foreshock.logs import logger
 
 _P = ParamSpec("_P")
+_MAX_PARTS: Final = 256
+"""Beyond it failures are only counted: a loop may make up a new name for a bad scalar each step."""
 
 
 class Guard:
@@ -37,10 +39,11 @@ class Guard:
         try:
             action(*args, **kwargs)
         except Exception as error:
-            self._disabled.add(part)
             self.num_errors += 1
-            logger.exception("%s failed and is switched off; training goes on", part)
-            self._report(part, error)
+            if len(self._disabled) < _MAX_PARTS:
+                self._disabled.add(part)
+                logger.exception("%s failed and is switched off; training goes on", part)
+                self._report(part, error)
         finally:
             if outermost:
                 self._running = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,8 +25,10 @@ class OptimizerHooks:
     """Hooks on the step of each optimizer. `before_step` is called before anything is measured,
     `after_step` after everything was, both with the optimizer.
 
-    A gradient is measured once between two steps: by `grads_ready`, before clipping, or else in
-    the pre-hook. One copy of the weights is kept while updates are measured.
+    A gradient is measured once in a step: by `grads_ready`, before clipping, or else in the
+    pre-hook; where the optimizer is given a closure, after the closure's first call, because the
+    gradients before it are those of the step before. One copy of the weights is kept while updates
+    are measured.
     """
 
     def __init__(
@@ -68,6 +71,11 @@ class OptimizerHooks:
         taken, self._found_inf = self._found_inf, []
         return taken
 
+    def begin(self) -> None:
+        """A training step begins: what `grads_ready` has marked was of the step before, which a
+        loss scaler may have skipped without a word to the optimizer."""
+        self._ready.clear()
+
     def grads_ready(self) -> None:
         """Measure the gradients of all parameters now."""
         # Marked by presence, not by being due, so that the pre-hook does not measure them clipped.
@@ -80,11 +88,34 @@ class OptimizerHooks:
         if "weight" in self._meter.due:
             self._measure_weights(list(self._names))
 
-    def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def _before(
+        self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         self._guard.run("step", self._before_step, optimizer)
-        self._guard.run("gradient", self._gradients_of, optimizer)
+        with_closure = _closure_of(args, kwargs) is not None
         if self._update_every:
-            self._guard.run("update", self._remember, optimizer)
+            self._guard.run("update", self._remember, optimizer, with_closure)
+        if with_closure and not self._guard.dead:
+            return self._with_measured_closure(optimizer, args, kwargs)
+        self._guard.run("gradient", self._gradients_of, optimizer)
+        return None
+
+    def _with_measured_closure(
+        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a step, its closure followed by a measurement on its first call; later
+        calls, such as those of a line search, are at weights that the step has moved already."""
+        closure, calls = _closure_of(args, kwargs), itertools.count()
+
+        def measured() -> Any:
+            loss = closure()
+            if next(calls) == 0:
+                self._guard.run("gradient", self._gradients_of, optimizer)
+            return loss
+
+        if kwargs.get("closure") is closure:
+            return args, {**kwargs, "closure": measured}
+        return (args[0], measured, *args[2:]), kwargs
 
     def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self._guard.run("weight", self._weights_of, optimizer)
@@ -122,14 +153,15 @@ class OptimizerHooks:
             gradients.append(local(parameter.grad))
         self._meter.measure("gradient", rows, gradients, scale=scale)
 
-    def _remember(self, optimizer: torch.optim.Optimizer) -> None:
+    def _remember(self, optimizer: torch.optim.Optimizer, with_closure: bool) -> None:
         """Copy weights that have no copy yet, or an old one because their last step was not due."""
         if "update" not in self._meter.due:
             return
         for parameter in self._parameters(optimizer):
             now, before = local(parameter), self._previous.get(parameter)
-            if before is None and parameter.grad is None:
-                continue  # frozen or unused: nothing moves it
+            will_move = parameter.requires_grad if with_closure else parameter.grad is not None
+            if before is None and not will_move:
+                continue  # frozen or unused
             if before is None or before.shape != now.shape or before.device != now.device:
                 self._previous[parameter] = now.clone()
             elif self._update_every > 1:
@@ -163,3 +195,9 @@ class OptimizerHooks:
         name = self._names[parameter]
         module = name.rpartition(".")[0] or "(model)"
         return self._meter.series.row(kind, name, local(parameter), module)
+
+
+def _closure_of(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """The closure that `step` was given, None without one; `args` begins with the optimizer."""
+    closure = args[1] if len(args) > 1 else kwargs.get("closure")
+    return closure if callable(closure) else None

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from foreshock.hooks.meter import local
+
 
 class Scalars:
     """Named numbers of one step. A tensor on a device is kept as a detached clone, copied to the
@@ -26,13 +28,14 @@ class Scalars:
         if not name or len(name) > 128:
             raise TypeError(f"scalar {name[:40]!r}: the name must have 1 to 128 characters")
         if isinstance(value, torch.Tensor):
-            if value.numel() != 1 or value.is_complex():
+            value = local(value)
+            if value.numel() != 1 or value.is_complex() or value.is_meta:
                 raise TypeError(f"scalar {name!r}: a tensor of shape {tuple(value.shape)}")
             if value.device.type == "cpu":
-                self._values[name] = float(value.detach().item())
+                self._values[name] = float(value.item())
                 self._on_device.pop(name, None)
             else:
-                self._on_device[name] = value.detach().to(torch.float32, copy=True).reshape(())
+                self._on_device[name] = value.to(torch.float32, copy=True).reshape(())
                 self._values.pop(name, None)
             return
         try:

@@ -72,6 +72,8 @@ class SeriesTable:
             dtype=str(tensor.dtype).removeprefix("torch."),
             shape=tuple(tensor.shape),
         )
+        if module_type == OBSERVED:
+            self.saw_forward(module)
         self._rows[kind, name] = len(self._entries)
         self._entries.append((module, series))
         self._cached = None

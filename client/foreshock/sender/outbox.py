@@ -113,10 +113,7 @@ class Outbox:
             self._stop_sending = True
         self._wake_sender.set()
         self._sender.join(max(0.1, deadline - time.monotonic()))
-        empty = not len(self._spool)
-        if not self._sender.is_alive() and not self._writer.is_alive():
-            self._spool.close()
-        return empty
+        return not len(self._spool)
 
     def abandon(self) -> None:
         """In a forked child, where the threads do not run: let go without touching the spool."""
@@ -211,6 +208,10 @@ class Outbox:
                 if self._stop_sending or (self._writer_done and not len(self._spool)):
                     break
         self._transport.close()
+        # Here and not in `close`, which may not wait for a request that is under way: the folder
+        # must be free for the next watch of this process as well.
+        self._writer.join()
+        self._spool.close()
 
     def _drain(self, spool: Spool, *, own: bool = True) -> None:
         outcome = self._outcome if own else Outcome()
@@ -218,7 +219,8 @@ class Outbox:
         def stop() -> bool:
             with self._changed:
                 self._changed.notify_all()
-                return self._stop_sending or (not own and self._closing)
+                yields = not own and (self._closing or len(self._spool) > 0)
+                return self._stop_sending or yields
 
         drain(
             spool,

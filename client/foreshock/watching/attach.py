@@ -6,7 +6,6 @@ import atexit
 import os
 import sys
 import time
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -30,7 +29,8 @@ from foreshock.watching.handle import Parts, Watch
 from foreshock.watching.recorder import Recorder
 from foreshock.wire import Event
 
-_live: Final[weakref.WeakSet[Watch]] = weakref.WeakSet()
+_live: Final[set[Watch]] = set()
+"""Held until closed: a loop may call `watch` and keep no handle, and still its run must end."""
 _process_hooks: Final[list[bool]] = []
 
 
@@ -109,7 +109,8 @@ def watch(
             outbox=outbox,
             activations=activations,
             optimizers=hooks,
-        )
+        ),
+        on_close=_live.discard,
     )
     _follow_process()
     _live.add(handle)

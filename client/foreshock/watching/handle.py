@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -45,8 +46,10 @@ class Watch:
     As a context manager it closes itself, and an exception that leaves the block is recorded.
     """
 
-    def __init__(self, parts: Parts | None) -> None:
-        self._parts = parts
+    def __init__(
+        self, parts: Parts | None, *, on_close: Callable[[Watch], object] | None = None
+    ) -> None:
+        self._parts, self._on_close = parts, on_close
 
     @property
     def run_id(self) -> str | None:
@@ -95,11 +98,11 @@ class Watch:
 
     def note(self, text: str) -> None:
         """Write a remark at this step, such as a change of the data."""
-        self._event("note", {"text": str(text)[:2000]})
+        self._event("note", text=text)
 
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Say that a checkpoint was written, so that an incident can name the last healthy one."""
-        self._event("checkpoint", {"path": str(path)[:2000]})
+        self._event("checkpoint", path=path)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until the service has everything up to the last ended step; False if it has not in
@@ -126,9 +129,14 @@ class Watch:
     ) -> None:
         self._close(error)
 
-    def _event(self, kind: str, data: dict[str, Any]) -> None:
-        if self._parts is not None:
-            self._parts.guard.run("events", self._parts.recorder.event, kind, plain(data))
+    def _event(self, kind: str, **data: object) -> None:
+        parts = self._parts
+        if parts is not None:
+            parts.guard.run(kind, _tell, parts.recorder, kind, data)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[None]]:
+        """A copied or pickled handle watches nothing: the run stays with the process it is in."""
+        return type(self), (None,)
 
     def _close(self, error: BaseException | None) -> None:
         parts, self._parts = self._parts, None
@@ -137,13 +145,7 @@ class Watch:
         crashed = error is not None
         guard, recorder = parts.guard, parts.recorder
         if error is not None:
-            last = traceback.extract_tb(error.__traceback__)[-1:]
-            data = {
-                "type": type(error).__name__,
-                "message": str(error)[:2000],
-                "where": f"{last[0].filename}:{last[0].lineno}" if last else "",
-            }
-            guard.run("events", recorder.event, "exception", plain(data))
+            guard.run("exception", _tell_exception, recorder, error)
         guard.run("hooks", parts.activations.remove)
         guard.run("frame", recorder.finish, crashed=crashed)
         guard.run("hooks", parts.optimizers.remove)
@@ -151,6 +153,8 @@ class Watch:
         guard.run("events", recorder.event, "finished", status, with_step=False)
         guard.run("close", parts.outbox.close, parts.settings.close_timeout_seconds)
         guard.dead = True
+        if self._on_close is not None:
+            self._on_close(self)
 
     def _in_child(self) -> None:
         """After a fork: the threads stayed with the parent, and so does the run."""
@@ -158,3 +162,14 @@ class Watch:
         if parts is not None:
             parts.guard.dead = True
             parts.outbox.abandon()
+
+
+def _tell(recorder: Recorder, kind: str, data: dict[str, object]) -> None:
+    recorder.event(kind, plain({name: str(value) for name, value in data.items()}))
+
+
+def _tell_exception(recorder: Recorder, error: BaseException) -> None:
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    where = f"{last[0].filename}:{last[0].lineno}" if last else ""
+    data = {"type": type(error).__name__, "message": str(error), "where": where}
+    recorder.event("exception", plain(data))

@@ -42,6 +42,8 @@ _GRADIENT_COLUMNS = tuple(
 
 
 _NONE: Final = FrameFlag(0)
+_MAX_STEP: Final = 1 << 53
+"""Beyond it a browser's numbers are no longer exact."""
 _FOUND_INF: Final = "\0found_inf/"
 """Name under which a loss scaler's verdict travels to the host with the scalars."""
 
@@ -157,13 +159,23 @@ class Recorder:
         """`step()` was called: the step ends here, and from now on nowhere else."""
         with self._lock:
             self._by_hand = True
+            # Parts of their own: an unusable argument must not switch off the frames.
             if step is not None:
-                self._step = int(step)
+                self._guard.run("step number", self._renumber, step)
             if batch_id is not None:
-                self._batch_id = str(batch_id)[:256]
+                self._guard.run("batch_id", self._name_batch, batch_id)
             if not self._optimizers and self.hooks is not None:
                 self.hooks.weights_only()
             self.close_step()
+
+    def _renumber(self, step: int) -> None:
+        number = int(step)
+        if not -_MAX_STEP <= number < _MAX_STEP:
+            raise ValueError(f"step {number}: it must fit into 53 bits")
+        self._step = number
+
+    def _name_batch(self, batch_id: str) -> None:
+        self._batch_id = str(batch_id)[:256]
 
     def _learning_rates(self) -> None:
         rates = [g.get("lr") for o in self._optimizers for g in o.param_groups]
@@ -202,6 +214,8 @@ class Recorder:
             self._optimizer_stepped = self._over = False
             self._step, self._index = self._step + 1, self._index + 1
             meter.begin(self._cadence.due(self._index))
+            if self.hooks is not None:
+                self.hooks.begin()
             self._tell_refused()
             if before is not None:
                 self._complete(before)
