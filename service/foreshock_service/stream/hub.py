@@ -26,10 +26,11 @@ class Hub:
         self._num_waiters = 0
         self._closed = False
 
-    def is_full(self) -> bool:
-        """Whether one more waiter would be too many."""
+    @property
+    def num_waiters(self) -> int:
+        """How many wait now."""
         with self._lock:
-            return self._num_waiters >= self._max_waiters
+            return self._num_waiters
 
     @contextmanager
     def waiter(self, run_id: str) -> Iterator[Waiter]:
