@@ -8,12 +8,13 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from foreshock.spool import Spool
+from foreshock.spool import Spool, open_orphan
 from foreshock.testing import RecordingTransport
 from foreshock.transport import Answer
 from foreshock.wire import FrameFlag
@@ -207,7 +208,7 @@ def test_a_returned_parameter_does_not_gather_hooks(attach: Attach) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [{"step": "x"}, {"step": 1 << 70}, {"step": float("nan")}, {"batch_id": Unspeakable()}],
-    ids=str,
+    ids=["text", "too large", "nan", "no text"],
 )
 def test_an_unusable_argument_of_step_costs_no_frame(
     arguments: dict[str, Any], attach: Attach
@@ -275,6 +276,44 @@ def test_a_loop_that_keeps_no_handle_loses_nothing(spool_dir: Path) -> None:
         subprocess.run([sys.executable, "-c", UNHELD, service.url], env=from_env, check=True)
     assert service.store.steps == [0, 1, 2]
     assert [e.kind for e in service.store.events] == ["started", "finished"]
+
+
+def test_observing_under_ever_new_names_stays_bounded(attach: Attach) -> None:
+    """Names beyond max_series are not remembered: a step number in a name fills no memory."""
+    model = perceptron()
+    watch, transport = attach(model, _sgd(model), max_series=6)
+    assert watch._parts is not None
+    for index in range(50):
+        watch.observe(f"attention{index}", torch.ones(2))
+        watch.step()
+    series = watch._parts.recorder._meter.series
+    assert len(series._forward_order) == 6
+    watch.close()
+    assert len(transport.schemas) == 6
+
+
+def test_a_watch_that_closed_while_posting_frees_its_spool(attach: Attach, spool_dir: Path) -> None:
+    """close() does not wait for a hanging post; once that ends the folder is free to be sent."""
+    posting, go_on = threading.Event(), threading.Event()
+
+    class Slow(RecordingTransport):
+        def post_frames(self, message: bytes) -> Answer:
+            posting.set()
+            go_on.wait(20)
+            return Answer(status=503)
+
+    watch, _ = attach(perceptron(), transport=Slow(), close_timeout_seconds=0.2, run_id="slow")
+    watch.step(loss=1.0)
+    assert posting.wait(20)
+    assert watch._parts is not None
+    sender = watch._parts.outbox._sender
+    watch.close()
+    assert open_orphan(spool_dir, max_bytes=1 << 20) is None
+    go_on.set()
+    sender.join(20)
+    orphan = open_orphan(spool_dir, max_bytes=1 << 20)
+    assert orphan is not None
+    orphan.close()
 
 
 def test_two_watches_of_a_model_are_two_runs(attach: Attach) -> None:
