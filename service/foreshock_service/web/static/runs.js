@@ -1,5 +1,6 @@
 // @ts-check
 /** The Runs page: filters its rows, and fetches them anew while somebody looks. */
+import { inTurn } from "./turns.js";
 
 const REFRESH_MILLISECONDS = 5000;
 const filter = /** @type {HTMLInputElement | null} */ (document.getElementById("filter"));
@@ -35,8 +36,10 @@ async function refresh() {
   apply();
 }
 
+// A slow answer must not be overtaken by the next: its rows would be older than those shown.
+const refreshInTurn = inTurn(refresh, () => Promise.resolve());
 filter?.addEventListener("input", apply);
-document.addEventListener("visibilitychange", refresh);
-setInterval(refresh, REFRESH_MILLISECONDS);
+document.addEventListener("visibilitychange", refreshInTurn);
+setInterval(refreshInTurn, REFRESH_MILLISECONDS);
 apply();
 document.documentElement.dataset.ready = "";
