@@ -292,6 +292,20 @@ def test_observing_under_ever_new_names_stays_bounded(attach: Attach) -> None:
     assert len(transport.schemas) == 6
 
 
+def test_observing_in_a_compiled_forward_breaks_no_graph(attach: Attach) -> None:
+    """With fullgraph the compiler raises on what it cannot trace: observe() must be nothing."""
+    linear = nn.Linear(5, 2)
+    watch, _ = attach(linear)
+
+    def forward(inputs: torch.Tensor) -> torch.Tensor:
+        output = torch.as_tensor(linear(inputs))
+        watch.observe("output", output)
+        return output
+
+    compiled = torch.compile(forward, backend="eager", fullgraph=True)
+    assert compiled(torch.ones(1, 5)).shape == (1, 2)
+
+
 def test_a_watch_that_closed_while_posting_frees_its_spool(attach: Attach, spool_dir: Path) -> None:
     """close() does not wait for a hanging post; once that ends the folder is free to be sent."""
     posting, go_on = threading.Event(), threading.Event()

@@ -6,7 +6,9 @@ import os
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import torch
 
 from foreshock.hooks.activations import ActivationHooks
 from foreshock.hooks.guard import Guard
@@ -15,9 +17,6 @@ from foreshock.sender import Outbox
 from foreshock.settings import ClientSettings
 from foreshock.watching.described import plain
 from foreshock.watching.recorder import Recorder
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Parts:
@@ -86,8 +85,9 @@ class Watch:
             self._parts.guard.run("scalars", self._parts.recorder.log, scalars)
 
     def observe(self, name: str, tensor: torch.Tensor) -> None:
-        """Measure a tensor that no module returns, such as attention logits, as an activation."""
-        if self._parts is not None:
+        """Measure a tensor that no module returns, such as attention logits, as an activation.
+        Inside a compiled region it does nothing, and breaks no graph."""
+        if self._parts is not None and not torch.compiler.is_compiling():
             self._parts.guard.run(f"observe {name}", self._parts.activations.observe, name, tensor)
 
     def grads_ready(self) -> None:
