@@ -25,7 +25,6 @@ KIND_RANK: Final = {
     "vanishing_gradient": 2,
     "update_too_large": 2,
     "attention_logit_growth": 2,
-    "weight_corruption": 3,
     "explosion": 3,
     "divergence": 4,
     "non_finite": 5,

@@ -129,13 +129,6 @@ def _update(incident: Incident) -> str:
     )
 
 
-def _corruption(incident: Incident) -> str:
-    return (
-        f"{incident.group or 'A weight'} changed at step {incident.onset_step} by more than the "
-        "optimizer's update explains"
-    )
-
-
 def _left(incident: Incident) -> str:
     return f"{_subject(incident)} left its baseline at step {incident.onset_step}"
 
@@ -151,7 +144,6 @@ _OPENINGS: Final[dict[str, Callable[[Incident], str]]] = {
     "vanishing_gradient": _vanishing,
     "dead_units": _dead,
     "update_too_large": _update,
-    "weight_corruption": _corruption,
 }
 
 
