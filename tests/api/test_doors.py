@@ -124,6 +124,14 @@ def test_the_document_of_the_api_names_every_route(client: httpx.Client) -> None
         assert f"/api/v1/{path}" in paths
 
 
+@pytest.mark.parametrize("path", ["/api/v1/schemas", "/api/v1/frames"])
+def test_an_example_of_the_document_is_accepted(client: httpx.Client, path: str) -> None:
+    """What the document shows may be posted as it stands."""
+    operation = client.get("/openapi.json").json()["paths"][path]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    assert client.post(path, json=example).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("params", "total"),
     [({}, 3), ({"project": "a"}, 2), ({"project": "a", "limit": 1}, 2), ({"project": "none"}, 0)],

@@ -35,6 +35,11 @@ _SCHEMA_EXAMPLE: Final[dict[str, Any]] = {
         }
     ],
 }
+_FRAMES_EXAMPLE: Final[dict[str, Any]] = {
+    "origin": {"run": "by-hand"},
+    "scalar_names": ["loss", "lr"],
+    "arrays": {"steps": [100, 101], "scalars": [[2.31, 3e-4], ["NaN", 3e-4]]},
+}
 
 
 class Registered(BaseModel):
@@ -85,7 +90,7 @@ async def post_schema(request: Request, context: InContext, _actor: MayIngest) -
             "required": True,
             "content": {
                 CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}},
-                JSON_TYPE: {"schema": {"type": "object"}},
+                JSON_TYPE: {"schema": {"type": "object"}, "example": _FRAMES_EXAMPLE},
             },
         }
     },
@@ -93,9 +98,10 @@ async def post_schema(request: Request, context: InContext, _actor: MayIngest) -
 async def post_frames(request: Request, context: InContext, _actor: MayIngest) -> Stored:
     """Store a batch; the answer comes after the commit, so an answered batch is never lost.
 
-    The body is a binary message of wire format 1, or the same as JSON with base64 arrays;
-    `Content-Encoding: zstd` is understood. 409 `unknown_schema` asks the sender to register its
-    schema and send again; 429 asks it to come back later.
+    The body is a binary message of wire format 1, or the same as JSON, with arrays as lists or as
+    base64, and what JSON lacks as "NaN", "Infinity" or "-Infinity". `Content-Encoding: zstd` is
+    understood. 409 `unknown_schema` asks the sender to register its schema and send again; 429
+    asks it to come back later.
     """
     content_type = _content_type(request, CONTENT_TYPE, JSON_TYPE)
     body = await read_body(request, context.settings)
