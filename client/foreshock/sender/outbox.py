@@ -17,7 +17,9 @@ from foreshock.spool import Spool, open_orphan
 from foreshock.transport import Transport
 from foreshock.wire import ClientCounters, Event, Origin, SeriesSchema, encode_batch
 
-_ORPHAN_PERIOD_SECONDS = 60.0
+_ORPHAN_PERIOD_SECONDS = 5.0
+"""How often to look for orphans: a listing costs little, and a run that has just been closed may
+hold its folder for one request more."""
 
 
 class Outbox:
@@ -197,9 +199,8 @@ class Outbox:
             self._wake_sender.clear()
             try:
                 self._drain(self._spool)
-                if not self._closing and time.monotonic() >= orphans_due:
+                if time.monotonic() >= orphans_due and self._send_orphans():
                     orphans_due = time.monotonic() + _ORPHAN_PERIOD_SECONDS
-                    self._send_orphans()
             except Exception:
                 if self._once_per.due("send"):
                     logger.exception("sending failed; it is tried again")
@@ -239,17 +240,21 @@ class Outbox:
             while not self._stop_sending and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
 
-    def _send_orphans(self) -> None:
-        """Send what killed processes left behind, a folder at a time, between our own batches."""
+    def _send_orphans(self) -> bool:
+        """Send what killed processes left behind, a folder at a time, between our own batches.
+
+        False if our own batches came between, so that there may be more to send at once.
+        """
         root = self._spool.folder.parent
         while not self._closing and not len(self._spool):
             orphan = open_orphan(root, max_bytes=self._settings.spool_max_bytes)
             if orphan is None:
-                return
+                return True
             try:
                 self._drain(orphan, own=False)
             finally:
                 orphan.close()
+        return False
 
 
 def _schema_document(schema: SeriesSchema) -> bytes:
