@@ -5,14 +5,15 @@ This is the only place that reads the environment.
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from foreshock.errors import SettingError
 from foreshock.wire import MAX_FRAMES, RUN_ID
@@ -21,7 +22,11 @@ MIB: Final = 1 << 20
 _PREFIX: Final = "FORESHOCK_"
 _LAUNCHER_NAMES: Final = {"rank": "RANK", "world": "WORLD_SIZE"}
 """Fields that also have the variable of PyTorch's launchers, read when ours is not set."""
+_SELECTIONS: Final = ("include", "exclude")
 _YES_NO: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+Predicate = Callable[[str, Any], bool]
+"""Says of a name and its module, parameter or observed tensor whether it is meant."""
 
 
 def _default_spool_dir() -> Path:
@@ -54,6 +59,10 @@ class ClientSettings:
     first_step: int = 0
     """Number of the first step; set it when training resumes from a checkpoint."""
 
+    include: tuple[str, ...] | Predicate | None = None
+    """Measure only what fits one of these patterns, or what the predicate says yes to."""
+    exclude: tuple[str, ...] | Predicate | None = None
+    """Leave out what fits one of these; it wins over `include`."""
     gradient_every: int = 1
     """Measure gradients every so many steps; 0: never."""
     weight_every: int = 1
@@ -115,9 +124,54 @@ class ClientSettings:
         return self.spool_dir if self.spool_dir is not None else _default_spool_dir()
 
 
+class SettingArguments(TypedDict, total=False):
+    """The arguments of `watch` that are settings, but for those that it names itself. Their types
+    are those of `ClientSettings`, and None counts as not given; a test holds the two together."""
+
+    enabled: bool | None
+    run_id: str | None
+    attempt: int | None
+    rank: int | None
+    world: int | None
+    first_step: int | None
+    gradient_every: int | None
+    weight_every: int | None
+    update_every: int | None
+    activation_every: int | None
+    activation_grad_every: int | None
+    histogram_every: int | None
+    max_series: int | None
+    batch_frames: int | None
+    batch_seconds: float | None
+    queue_frames: int | None
+    spool_dir: Path | str | None
+    spool_max_bytes: int | None
+    spool_fsync: bool | None
+    compress: bool | None
+    request_timeout_seconds: float | None
+    retry_first_seconds: float | None
+    retry_max_seconds: float | None
+    close_timeout_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedSettings:
+    """Settings, and for each that was given where it comes from: `argument`, or a variable."""
+
+    settings: ClientSettings
+    sources: dict[str, str]
+
+
 def load_settings(
     arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None
 ) -> ClientSettings:
+    """As `load_with_sources`, without where each comes from."""
+    return load_with_sources(arguments, environ).settings
+
+
+def load_with_sources(
+    arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None
+) -> LoadedSettings:
     """Settings from arguments, then `FORESHOCK_*` variables, then defaults.
 
     An argument that is None counts as not given. `environ` is the process's environment unless
@@ -128,24 +182,43 @@ def load_settings(
     """
     environ = os.environ if environ is None else environ
     hints = typing.get_type_hints(ClientSettings)
-    unknown = sorted(set(arguments) - set(hints))
-    if unknown:
-        raise SettingError(
-            f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(hints))}"
-        )
+    for name in arguments:
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            meant = f": did you mean {near[0]}?" if near else ""
+            raise SettingError(
+                f"unknown setting {name}{meant}; the settings are {', '.join(sorted(hints))}"
+            )
     values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for field in fields(ClientSettings):
         name = field.name
         given = arguments.get(name)
         if given is not None:
-            values[name] = _from_argument(hints[name], given)
+            values[name] = _from_argument(name, hints[name], given)
+            sources[name] = "argument"
             continue
         for variable in (_PREFIX + name.upper(), _LAUNCHER_NAMES.get(name)):
             text = environ.get(variable) if variable else None
             if variable and text:
-                values[name] = _from_text(variable, hints[name], text)
+                values[name] = _from_text(name, variable, hints[name], text)
+                sources[name] = variable
                 break
-    return ClientSettings(**values)
+    return LoadedSettings(settings=ClientSettings(**values), sources=sources)
+
+
+def misspelt_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """`FORESHOCK_*` variables that are no setting but look like one, and the one each looks like.
+
+    Those of the service share the prefix, so that a name that is merely unknown says nothing."""
+    names = [_PREFIX + field.name.upper() for field in fields(ClientSettings)]
+    found: dict[str, str] = {}
+    for variable in os.environ if environ is None else environ:
+        if variable.startswith(_PREFIX) and variable not in names:
+            near = difflib.get_close_matches(variable, names, n=1, cutoff=0.9)
+            if near:
+                found[variable] = near[0]
+    return found
 
 
 def _wanted(hint: Any) -> type:
@@ -156,7 +229,9 @@ def _wanted(hint: Any) -> type:
     return wanted
 
 
-def _from_argument(hint: Any, value: Any) -> Any:
+def _from_argument(name: str, hint: Any, value: Any) -> Any:
+    if name in _SELECTIONS:
+        return _selection(name, value)
     wanted = _wanted(hint)
     if wanted is Path and isinstance(value, str):
         return Path(value)
@@ -165,7 +240,9 @@ def _from_argument(hint: Any, value: Any) -> Any:
     return value
 
 
-def _from_text(variable: str, hint: Any, text: str) -> Any:
+def _from_text(name: str, variable: str, hint: Any, text: str) -> Any:
+    if name in _SELECTIONS:
+        return _selection(variable, text)
     wanted = _wanted(hint)
     try:
         if wanted is bool:
@@ -176,8 +253,29 @@ def _from_text(variable: str, hint: Any, text: str) -> Any:
         raise SettingError(f"{variable}={text!r}: the value must be {what}") from error
 
 
+def _selection(name: str, value: Any) -> tuple[str, ...] | Predicate:
+    """Patterns, of a text with commas or a sequence of texts; or the predicate as it is."""
+    if callable(value):
+        predicate: Predicate = value
+        return predicate
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    if not isinstance(value, Sequence | set | frozenset) or not all(
+        isinstance(part, str) and part.strip() for part in value
+    ):
+        raise SettingError(
+            f"{name} must be a pattern such as 'blocks.*.attn', several of them, or a function "
+            "of a name and a module or tensor"
+        )
+    if not value and name.lower().endswith("include"):
+        raise SettingError(f"{name} is empty: leave it out to measure everything")
+    return tuple(part.strip() for part in value)
+
+
 def _check_types(settings: ClientSettings) -> None:
     for name, hint in typing.get_type_hints(ClientSettings).items():
+        if name in _SELECTIONS:
+            continue  # `_selection` has seen to it
         value, wanted = getattr(settings, name), _wanted(hint)
         if value is None and wanted is not hint:
             continue

@@ -6,7 +6,7 @@ Module backward hooks are not used: they refuse in-place operations and wrap the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from foreshock.hooks.guard import Guard
 from foreshock.hooks.meter import Meter, local, measurable
 from foreshock.hooks.outputs import float_tensors, unit_view
+from foreshock.hooks.selection import Selection
 from foreshock.hooks.series import OBSERVED
 from foreshock.reducers.protocol import UnitView
 
@@ -84,18 +85,26 @@ class _ForwardHook:
 
 
 class ActivationHooks:
-    """Hooks on the watched modules of a model. `on_forward` is called when a training forward
-    reaches any of them, before it is measured: a step may begin there."""
+    """Hooks on named modules. `on_forward` is called when a training forward reaches any of them,
+    before it is measured: a step may begin there. `selection` says which tensors given to
+    `observe` are measured."""
 
     def __init__(
-        self, model: nn.Module, meter: Meter, guard: Guard, on_forward: Callable[[], None]
+        self,
+        modules: Iterable[tuple[str, nn.Module]],
+        meter: Meter,
+        guard: Guard,
+        *,
+        selection: Selection,
+        on_forward: Callable[[], None],
     ) -> None:
         self._meter, self._guard, self._on_forward = meter, guard, on_forward
+        self._selection = selection
         self._leaf_hooks: list[RemovableHandle] = []
         self._leaf_epoch = meter.epoch
         self._handles = [
             module.register_forward_hook(_ForwardHook(name, guard, self._after_forward))
-            for name, module in watched_modules(model)
+            for name, module in modules
         ]
 
     def remove(self) -> None:
@@ -109,7 +118,7 @@ class ActivationHooks:
         """Measure a tensor that no module returns, under a name of the user's."""
         if not isinstance(tensor, torch.Tensor) or not measurable(tensor):
             raise TypeError(f"observe({name!r}): give a dense tensor of floats")
-        if _in_recomputation():
+        if _in_recomputation() or not self._selection.wants(name, tensor):
             return
         self._measure(name, OBSERVED, tensor, None, None)
 

@@ -22,8 +22,8 @@ def named_parameters(model: nn.Module) -> dict[nn.Parameter, str]:
 
 
 class OptimizerHooks:
-    """Hooks on the step of each optimizer. `before_step` is called before anything is measured,
-    `after_step` after everything was, both with the optimizer.
+    """Hooks on the step of each optimizer, for the parameters in `names`. `before_step` is called
+    before anything is measured, `after_step` after everything was, both with the optimizer.
 
     A gradient is measured once in a step: by `grads_ready`, before clipping, or else in the
     pre-hook; where the optimizer is given a closure, after the closure's first call, because the
@@ -33,7 +33,7 @@ class OptimizerHooks:
 
     def __init__(
         self,
-        model: nn.Module,
+        names: dict[nn.Parameter, str],
         optimizers: Sequence[torch.optim.Optimizer],
         meter: Meter,
         guard: Guard,
@@ -42,12 +42,14 @@ class OptimizerHooks:
         before_step: Callable[[torch.optim.Optimizer], None],
         after_step: Callable[[torch.optim.Optimizer], None],
     ) -> None:
-        self._names = named_parameters(model)
+        self._names = names
         self._optimizers, self._meter, self._guard = optimizers, meter, guard
         self._update_every = update_every
         self._before_step, self._after_step = before_step, after_step
         self._ready: set[nn.Parameter] = set()
         self._previous: dict[nn.Parameter, torch.Tensor] = {}
+        self._fresh: set[int] = set()
+        """Optimizers, by id, whose last step was measured: its copies are the weights of now."""
         self._found_inf: list[torch.Tensor] = []
         self._handles = [
             handle
@@ -64,6 +66,7 @@ class OptimizerHooks:
             handle.remove()
         self._handles = []
         self._previous.clear()
+        self._fresh.clear()
         self._ready.clear()
 
     def take_found_inf(self) -> list[torch.Tensor]:
@@ -164,11 +167,15 @@ class OptimizerHooks:
                 continue  # frozen or unused
             if before is None or before.shape != now.shape or before.device != now.device:
                 self._previous[parameter] = now.clone()
-            elif self._update_every > 1:
+            elif id(optimizer) not in self._fresh:
                 before.copy_(now)
 
     def _weights_of(self, optimizer: torch.optim.Optimizer) -> None:
         due, meter = self._meter.due, self._meter
+        if "update" in due:
+            self._fresh.add(id(optimizer))
+        else:
+            self._fresh.discard(id(optimizer))
         parameters = list(self._parameters(optimizer))
         copied = [p for p in parameters if p in self._previous]
         if "update" in due and copied:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import torch
 from torch import nn
@@ -17,11 +17,12 @@ from foreshock.hooks.activations import ActivationHooks, named_modules, watched_
 from foreshock.hooks.guard import Guard
 from foreshock.hooks.meter import Meter
 from foreshock.hooks.optimizers import OptimizerHooks, named_parameters
+from foreshock.hooks.selection import Selection
 from foreshock.hooks.series import SeriesTable
 from foreshock.reducers import select_reducer
 from foreshock.sampling import cadence_of
 from foreshock.sender import Outbox
-from foreshock.settings import load_settings
+from foreshock.settings import Predicate, SettingArguments, load_settings
 from foreshock.spool import Spool, folder_name
 from foreshock.transport import HttpTransport, Transport
 from foreshock.watching.described import origin_of, started
@@ -42,10 +43,12 @@ def watch(
     project: str | None = None,
     url: str | None = None,
     token: str | None = None,
+    include: str | Sequence[str] | Predicate | None = None,
+    exclude: str | Sequence[str] | Predicate | None = None,
     tags: Sequence[str] = (),
     config: Mapping[str, Any] | None = None,
     transport: Transport | None = None,
-    **settings: Any,
+    **settings: Unpack[SettingArguments],
 ) -> Watch:
     """Watch a model while it trains.
 
@@ -58,11 +61,27 @@ def watch(
         SpoolError: the spool folder cannot be used.
         ReducerError: no reducer can measure on the model's device.
     """
-    given = {"run": run, "project": project, "url": url, "token": token, **settings}
-    known = load_settings(given)
+    known = load_settings(
+        {
+            "run": run,
+            "project": project,
+            "url": url,
+            "token": token,
+            "include": include,
+            "exclude": exclude,
+            **settings,
+        }
+    )
     optimizers = _checked(model, optimizer)
     if not known.enabled:
         return Watch(None)
+    selection = Selection(known.include, known.exclude)
+    names = named_parameters(model)
+    parameters = selection.parameters(names)
+    modules = selection.modules(watched_modules(model))
+    selection.warn_of_idle_patterns(
+        [*(name for name, _ in watched_modules(model)), *names.values()]
+    )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     reducer, origin = select_reducer(device), origin_of(known, device)
     spool = Spool(
@@ -80,15 +99,19 @@ def watch(
     guard = Guard(report)
     series = SeriesTable(named_modules(model), max_series=known.max_series)
     meter = Meter(reducer, series)
-    room = 3 * len(named_parameters(model)) + 3 * len(list(watched_modules(model)))
     recorder = Recorder(
-        meter, guard, cadence_of(known), first_step=known.first_step, room_for=room + 64
+        meter,
+        guard,
+        cadence_of(known),
+        first_step=known.first_step,
+        room_for=3 * len(parameters) + 3 * len(modules) + 64,
+        has_all_gradients=all(p in parameters for p in names if p.requires_grad),
     )
     outbox = Outbox(
         known, origin, spool, transport or HttpTransport(known), lambda: recorder.counters()
     )
     hooks = OptimizerHooks(
-        model,
+        parameters,
         optimizers,
         meter,
         guard,
@@ -97,7 +120,9 @@ def watch(
         after_step=recorder.after_optimizer,
     )
     recorder.attach(outbox, hooks, optimizers)
-    activations = ActivationHooks(model, meter, guard, recorder.on_forward)
+    activations = ActivationHooks(
+        modules, meter, guard, selection=selection, on_forward=recorder.on_forward
+    )
     about = started(known, model, optimizers, tags=tags, config=config or {}, reducer=reducer.name)
     recorder.event("started", about, with_step=False)
     handle = Watch(

@@ -74,8 +74,10 @@ class Recorder:
         *,
         first_step: int,
         room_for: int,
+        has_all_gradients: bool = True,
     ) -> None:
         self._meter, self._guard, self._cadence = meter, guard, cadence
+        self._has_all_gradients = has_all_gradients
         self.outbox: Outbox | None = None
         self.hooks: OptimizerHooks | None = None
         self._lock = threading.RLock()
@@ -258,8 +260,9 @@ class Recorder:
         statistics, histograms = closed.pending.result()
         stats = statistics[closed.rows]
         scalars = closed.scalars.read()
-        if closed.flags & FrameFlag.MEASURED_GRADIENT and "grad_norm" not in scalars:
-            scalars["grad_norm"] = gradient_norm(closed.schema, stats)
+        norm = self._gradient_norm_name()
+        if closed.flags & FrameFlag.MEASURED_GRADIENT and norm not in scalars:
+            scalars[norm] = gradient_norm(closed.schema, stats)
         found_inf = {n: scalars.pop(n) for n in list(scalars) if n.startswith(_FOUND_INF)}
         if any(found_inf.values()):
             closed.flags |= FrameFlag.SKIPPED
@@ -276,6 +279,12 @@ class Recorder:
         self._num_frames += 1
         if self.outbox is not None:
             self.outbox.put(frame)
+
+    def _gradient_norm_name(self) -> str:
+        """What the norm that we can compute is called: over a part of the gradients it is not the
+        model's, and detectors and shadow clipping must not take it for that."""
+        whole = self._has_all_gradients and not self._meter.series.num_refused
+        return "grad_norm" if whole else "grad_norm/watched"
 
 
 def gradient_norm(schema: SeriesSchema, stats: npt.NDArray[np.float32]) -> float:
