@@ -75,6 +75,9 @@ class ClientSettings:
     """Measure gradients of activations every so many steps; 0: never."""
     histogram_every: int = 32
     """Send exponent histograms with every so-manieth frame; 0: never."""
+    overhead_budget: float = 0.05
+    """Share of the training's time that measuring may take; above it the client measures less
+    often, and says so. 0: never."""
     max_series: int = 8192
     """Series beyond this number are not measured; one `client_error` event says so."""
 
@@ -140,6 +143,8 @@ class SettingArguments(TypedDict, total=False):
     activation_every: int | None
     activation_grad_every: int | None
     histogram_every: int | None
+    overhead_budget: float | None
+    overhead_budget: float | None
     max_series: int | None
     batch_frames: int | None
     batch_seconds: float | None
@@ -293,7 +298,13 @@ def _check_ranges(settings: ClientSettings) -> None:
             continue
         if not math.isfinite(value) or value < 0:
             raise SettingError(f"{field.name}={value}: the value must be a number from 0 up")
-        if value == 0 and (field.name in positive or isinstance(value, float)):
+        above_0 = field.name in positive or isinstance(value, float)
+        if value == 0 and above_0 and field.name != "overhead_budget":
             raise SettingError(f"{field.name}=0: the value must be above 0")
+    if settings.overhead_budget >= 1:
+        raise SettingError(
+            f"overhead_budget={settings.overhead_budget}: give a share of the training's time below"
+            " 1, such as 0.05, or 0 to measure however much it costs"
+        )
     if settings.batch_frames > MAX_FRAMES:
         raise SettingError(f"batch_frames={settings.batch_frames}: at most {MAX_FRAMES}")

@@ -33,12 +33,17 @@ def attach() -> Iterator[Attach]:
 
         def start(model: nn.Module, optimizer: Any = None, **settings: Any) -> Any:
             transport = settings.pop("transport", None) or RecordingTransport()
-            every = {"activation_every": 1, "activation_grad_every": 1, "histogram_every": 1}
+            everything = {
+                "activation_every": 1,
+                "activation_grad_every": 1,
+                "histogram_every": 1,
+                "overhead_budget": 0,
+            }
             watch = foreshock.watch(
                 model,
                 optimizer,
                 transport=transport,
-                **{**every, "batch_seconds": 0.05, **settings},
+                **{**everything, "batch_seconds": 0.05, **settings},
             )
             stack.callback(watch.close)
             return watch, transport

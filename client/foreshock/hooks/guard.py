@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Final, ParamSpec
@@ -13,17 +14,27 @@ _MAX_PARTS: Final = 256
 """Beyond it failures are only counted: a loop may make up a new name for a bad scalar each step."""
 
 
+class _Thread(threading.local):
+    """Whether this thread is inside a part."""
+
+    inside = False
+
+
 class Guard:
     """Runs parts of the monitor; a part that raises is switched off, logged once and reported.
 
-    `seconds` is the training thread's time spent in parts. `dead` stops every part, which is how a
-    forked child is kept quiet.
+    `seconds` is the wall time that the training spent in parts, each counted once however deeply
+    parts call one another; those of autograd's threads, in which a backward pass on a device runs
+    its hooks, are the training's time too, because the training waits for them. Work that a part
+    only launches on a device is not in it. `dead` stops every part, which is how a forked child is
+    kept quiet.
     """
 
     def __init__(self, report: Callable[[str, Exception], None]) -> None:
         self._report = report
         self._disabled: set[str] = set()
-        self._running = False
+        self._thread = _Thread()
+        self._lock = threading.Lock()
         self.num_errors = 0
         self.seconds = 0.0
         self.dead = False
@@ -34,17 +45,20 @@ class Guard:
         """Do `action` as `part`, unless that part has failed before."""
         if self.dead or part in self._disabled:
             return
-        outermost, started = not self._running, time.perf_counter()
-        self._running = True
+        thread = self._thread
+        outermost, started = not thread.inside, time.perf_counter()
+        thread.inside = True
         try:
             action(*args, **kwargs)
         except Exception as error:
-            self.num_errors += 1
+            with self._lock:
+                self.num_errors += 1
             if len(self._disabled) < _MAX_PARTS:
                 self._disabled.add(part)
                 logger.exception("%s failed and is switched off; training goes on", part)
                 self._report(part, error)
         finally:
             if outermost:
-                self._running = False
-                self.seconds += time.perf_counter() - started
+                thread.inside = False
+                with self._lock:
+                    self.seconds += time.perf_counter() - started

@@ -50,6 +50,7 @@ class Outbox:
         self._stop_sending = False
         self._writer_done = False
         self._num_dropped = 0
+        self._writer_seconds = self._sender_seconds = 0.0
         self._outcome = Outcome()
         self._once_per = OncePer()
         self._backoff = Backoff(settings.retry_first_seconds, settings.retry_max_seconds)
@@ -62,6 +63,12 @@ class Outbox:
     def num_dropped(self) -> int:
         """Frames lost to the bounds of the queue and the spool."""
         return self._num_dropped
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of the two threads: they wait most of the time, and share the interpreter with
+        the training while they do not."""
+        return self._writer_seconds + self._sender_seconds
 
     @property
     def outcome(self) -> Outcome:
@@ -132,6 +139,7 @@ class Outbox:
                 self._num_dropped += len(frames)
                 if self._once_per.due("spool"):
                     logger.exception("frames could not be spooled and are dropped")
+            self._writer_seconds = time.thread_time()
             with self._changed:
                 if not self._frames and not self._events:
                     self._flush_asked = False
@@ -204,6 +212,7 @@ class Outbox:
             except Exception:
                 if self._once_per.due("send"):
                     logger.exception("sending failed; it is tried again")
+            self._sender_seconds = time.thread_time()
             with self._changed:
                 self._changed.notify_all()
                 if self._stop_sending or (self._writer_done and not len(self._spool)):

@@ -25,6 +25,7 @@ from foreshock.sender import Outbox
 from foreshock.settings import Predicate, SettingArguments, load_settings
 from foreshock.spool import Spool, folder_name
 from foreshock.transport import HttpTransport, Transport
+from foreshock.watching.budget import Budget
 from foreshock.watching.described import origin_of, started
 from foreshock.watching.handle import Parts, Watch
 from foreshock.watching.recorder import Recorder
@@ -102,7 +103,7 @@ def watch(
     recorder = Recorder(
         meter,
         guard,
-        cadence_of(known),
+        Budget(cadence_of(known), share=known.overhead_budget),
         first_step=known.first_step,
         room_for=3 * len(parameters) + 3 * len(modules) + 64,
         has_all_gradients=all(p in parameters for p in names if p.requires_grad),

@@ -9,6 +9,7 @@ or the clock's next step, after the clock's step; the clock is the first optimiz
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -25,8 +26,8 @@ from foreshock.hooks.optimizers import OptimizerHooks
 from foreshock.hooks.scalars import Scalars
 from foreshock.logs import logger
 from foreshock.reducers.protocol import Pending
-from foreshock.sampling import Cadence
 from foreshock.sender import Frame, Outbox
+from foreshock.watching.budget import Budget, sentence
 from foreshock.wire import (
     STATISTICS,
     ClientCounters,
@@ -70,13 +71,13 @@ class Recorder:
         self,
         meter: Meter,
         guard: Guard,
-        cadence: Cadence,
+        budget: Budget,
         *,
         first_step: int,
         room_for: int,
         has_all_gradients: bool = True,
     ) -> None:
-        self._meter, self._guard, self._cadence = meter, guard, cadence
+        self._meter, self._guard, self._budget = meter, guard, budget
         self._has_all_gradients = has_all_gradients
         self.outbox: Outbox | None = None
         self.hooks: OptimizerHooks | None = None
@@ -90,8 +91,8 @@ class Recorder:
         self._optimizer_stepped = self._over = self._refused_told = False
         self._started_at: float | None = None
         self._previous_end = self._previous_overhead = 0.0
-        self._num_frames = 0
-        meter.begin(cadence.due(0), room_for=room_for)
+        self._num_frames = self._num_thinned = 0
+        meter.begin(budget.cadence.due(0), room_for=room_for)
 
     def attach(
         self, outbox: Outbox, hooks: OptimizerHooks, optimizers: Sequence[torch.optim.Optimizer]
@@ -110,11 +111,13 @@ class Recorder:
         begun = self._started_at
         return ClientCounters(
             frames_measured=self._num_frames,
+            frames_thinned=self._num_thinned,
             frames_dropped=outbox.num_dropped if outbox else 0,
             batches_rejected=outbox.outcome.batches_rejected if outbox else 0,
             bytes_sent=outbox.outcome.bytes_sent if outbox else 0,
             errors=self._guard.num_errors,
             overhead_seconds=self._guard.seconds,
+            background_seconds=outbox.cpu_seconds if outbox else 0.0,
             training_seconds=time.perf_counter() - begun if begun is not None else 0.0,
         )
 
@@ -194,6 +197,8 @@ class Recorder:
                 self._learning_rates()
             for kind in meter.measured:
                 flags |= measured_flag(kind)
+            if self._budget.thinned:
+                flags |= FrameFlag.THINNED
             self._own_cost(now)
             if self.hooks is not None:
                 for i, flag in enumerate(self.hooks.take_found_inf()):
@@ -208,14 +213,14 @@ class Recorder:
                 pending=meter.finish(),
                 schema=schema,
                 rows=rows,
-                with_histogram=self._cadence.histogram_due(self._index),
+                with_histogram=self._budget.cadence.histogram_due(self._index),
                 batch_id=self._batch_id,
             )
             before, self._closed = self._closed, closed
             self._scalars, self._batch_id = Scalars(), None
             self._optimizer_stepped = self._over = False
             self._step, self._index = self._step + 1, self._index + 1
-            meter.begin(self._cadence.due(self._index))
+            meter.begin(self._budget.cadence.due(self._index))
             if self.hooks is not None:
                 self.hooks.begin()
             self._tell_refused()
@@ -255,6 +260,26 @@ class Recorder:
         self._scalars.put("monitor/seconds", spent)
         if seconds > 0:
             self._scalars.put("monitor/share", min(1.0, spent / seconds))
+            # A part of its own: without it frames go on at the cadence that is set.
+            self._guard.run("budget", self._keep_budget, seconds, spent)
+
+    def _keep_budget(self, seconds: float, spent: float) -> None:
+        """Let the cadence follow the budget, and say so when it does, or can follow no further."""
+        change = self._budget.spend(seconds=seconds, spent=spent, measured=self._meter.measured)
+        if change is None:
+            return
+        message = sentence(change, budget=self._budget.share)
+        logger.log(logging.WARNING if change.exceeded else logging.INFO, message)
+        self.event(
+            "cadence",
+            {
+                "message": message,
+                "every": change.every,
+                "share": round(change.share, 4),
+                "budget": self._budget.share,
+                "thinned": change.thinned,
+            },
+        )
 
     def _complete(self, closed: _Closed) -> None:
         statistics, histograms = closed.pending.result()
@@ -277,6 +302,7 @@ class Recorder:
             batch_id=closed.batch_id,
         )
         self._num_frames += 1
+        self._num_thinned += bool(closed.flags & FrameFlag.THINNED)
         if self.outbox is not None:
             self.outbox.put(frame)
 

@@ -62,16 +62,19 @@ class Event:
 class ClientCounters:
     """The client's own account since its attempt began; every number only grows.
 
-    `overhead_seconds` is the time that the training thread spent in Foreshock, and
-    `training_seconds` the wall time since the first step; `bytes_sent` counts acknowledged bytes.
+    `overhead_seconds` is the time that the training spent in Foreshock, `background_seconds` the
+    CPU time of the threads that send, and `training_seconds` the wall time since the first step.
+    `bytes_sent` counts acknowledged bytes, `frames_thinned` frames with the flag `THINNED`.
     """
 
     frames_measured: int = 0
+    frames_thinned: int = 0
     frames_dropped: int = 0
     batches_rejected: int = 0
     bytes_sent: int = 0
     errors: int = 0
     overhead_seconds: float = 0.0
+    background_seconds: float = 0.0
     training_seconds: float = 0.0
 
 

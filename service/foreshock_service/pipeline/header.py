@@ -77,11 +77,13 @@ class CountersHeader(_Strict):
     """Mirror of `foreshock.wire.ClientCounters`."""
 
     frames_measured: Whole = 0
+    frames_thinned: Whole = 0
     frames_dropped: Whole = 0
     batches_rejected: Whole = 0
     bytes_sent: Whole = 0
     errors: Whole = 0
     overhead_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    background_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     training_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
