@@ -144,7 +144,6 @@ class SettingArguments(TypedDict, total=False):
     activation_grad_every: int | None
     histogram_every: int | None
     overhead_budget: float | None
-    overhead_budget: float | None
     max_series: int | None
     batch_frames: int | None
     batch_seconds: float | None
