@@ -114,8 +114,10 @@ class ActivationHooks:
         self._handles = []
         self._forget_leaves()
 
-    def observe(self, name: str, tensor: Any) -> None:
+    def observe(self, name: Any, tensor: Any) -> None:
         """Measure a tensor that no module returns, under a name of the user's."""
+        if not isinstance(name, str) or not name:
+            raise TypeError("observe(name, tensor): the first argument is the name, a text")
         if not isinstance(tensor, torch.Tensor) or not measurable(tensor):
             raise TypeError(f"observe({name!r}): give a dense tensor of floats")
         if _in_recomputation() or not self._selection.wants(name, tensor):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from foreshock.hooks.meter import local
+from foreshock.wire.text import fit_name
+
+MAX_NAME_LENGTH: Final = 128
 
 
 class Scalars:
@@ -19,14 +22,15 @@ class Scalars:
         self._host: torch.Tensor | None = None
         self._copied: torch.cuda.Event | None = None
 
-    def put(self, name: str, value: Any) -> None:
+    def put(self, name: Any, value: Any) -> None:
         """Keep `value`, a number or a tensor of one element; the last one of a name stays.
 
         Raises:
             TypeError: it is neither.
         """
-        if not name or len(name) > 128:
-            raise TypeError(f"scalar {name[:40]!r}: the name must have 1 to 128 characters")
+        if not isinstance(name, str) or not name or len(name) > MAX_NAME_LENGTH:
+            raise TypeError(f"a scalar's name must be a text of 1 to {MAX_NAME_LENGTH} characters")
+        name = fit_name(name, MAX_NAME_LENGTH)
         if isinstance(value, torch.Tensor):
             value = local(value)
             if value.numel() != 1 or value.is_complex() or value.is_meta:

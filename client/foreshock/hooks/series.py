@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 
 from foreshock.wire import KINDS, Series, SeriesSchema
+from foreshock.wire.schema import MAX_NAME_LENGTH
+from foreshock.wire.text import fit_name
 
 OBSERVED: Final = "observed"
 """Module type of tensors that the user hands in."""
@@ -64,7 +66,7 @@ class SeriesTable:
             self.num_refused += self.capacity >= self._max_series
             return -1
         series = Series(
-            name=name,
+            name=fit_name(name, MAX_NAME_LENGTH),
             kind=kind,
             module_type=module_type or self._modules.get(module, ""),
             depth=0,

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from foreshock.logs import OncePer, logger
 from foreshock.sender.frames import Frame, assemble
@@ -20,6 +21,8 @@ from foreshock.wire import ClientCounters, Event, Origin, SeriesSchema, encode_b
 _ORPHAN_PERIOD_SECONDS = 5.0
 """How often to look for orphans: a listing costs little, and a run that has just been closed may
 hold its folder for one request more."""
+_MAX_EVENTS_A_BATCH: Final = 200
+"""Their longest texts, escaped, fit into the header of one batch."""
 
 
 class Outbox:
@@ -163,9 +166,11 @@ class Outbox:
                         self._frames.popleft()
                         for _ in range(min(len(self._frames), self._settings.batch_frames))
                     ]
-                    events = list(self._events)
-                    self._events.clear()
-                    return frames, events, self._closing and not self._frames
+                    events = [
+                        self._events.popleft()
+                        for _ in range(min(len(self._events), _MAX_EVENTS_A_BATCH))
+                    ]
+                    return frames, events, self._closing and not (self._frames or self._events)
                 self._changed.wait(left)
 
     def _spool_runs(self, frames: list[Frame], events: list[Event]) -> None:

@@ -6,7 +6,7 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Unpack
 
 import torch
@@ -28,6 +28,7 @@ from foreshock.transport import HttpTransport, Transport
 from foreshock.watching.budget import Budget
 from foreshock.watching.described import origin_of, started
 from foreshock.watching.handle import Parts, Watch
+from foreshock.watching.plain import members, plain, readable
 from foreshock.watching.recorder import Recorder
 from foreshock.wire import Event
 
@@ -74,6 +75,16 @@ def watch(
         }
     )
     optimizers = _checked(model, optimizer)
+    if config is not None and members(config) is None:
+        raise SettingError(
+            f"config: give a dictionary, a dataclass or parsed arguments, not "
+            f"{type(config).__name__}"
+        )
+    if transport is not None and not callable(getattr(transport, "post_frames", None)):
+        raise SettingError(
+            f"transport: {type(transport).__name__} has no post_frames(); the address of the "
+            "service is the argument url"
+        )
     if not known.enabled:
         return Watch(None)
     selection = Selection(known.include, known.exclude)
@@ -92,7 +103,8 @@ def watch(
     )
 
     def report(part: str, error: Exception) -> None:
-        data = {"part": part, "error": f"{type(error).__name__}: {error}"[:2000]}
+        told = f"{type(error).__name__}: {readable(error)}"
+        data = plain({"part": part, "error": told})
         step = recorder.step
         event = Event(kind="client_error", wall_time=time.time(), step=step, data=data)
         outbox.put_event(event)
@@ -143,19 +155,22 @@ def watch(
     return handle
 
 
-def _checked(
-    model: Any, optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None
-) -> list[torch.optim.Optimizer]:
+def _checked(model: Any, optimizer: Any) -> list[torch.optim.Optimizer]:
     if not isinstance(model, nn.Module):
-        raise SettingError(f"watch() needs a torch.nn.Module, not {type(model).__name__}")
+        raise SettingError(
+            f"watch(model, optimizer) needs a torch.nn.Module first, not {type(model).__name__}"
+        )
     if optimizer is None:
         return []
     if isinstance(optimizer, torch.optim.Optimizer):
         return [optimizer]
-    optimizers = list(optimizer)
+    optimizers = list(optimizer) if isinstance(optimizer, Iterable) else [optimizer]
     for item in optimizers:
         if not isinstance(item, torch.optim.Optimizer):
-            raise SettingError(f"optimizer: {type(item).__name__} is no torch.optim.Optimizer")
+            raise SettingError(
+                f"optimizer: {type(item).__name__} is no torch.optim.Optimizer; give one, or a "
+                "list of them"
+            )
     return optimizers
 
 

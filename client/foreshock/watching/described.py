@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import nn
 
 from foreshock.settings import ClientSettings
 from foreshock.watching.agreement import agree
+from foreshock.watching.plain import plain
 from foreshock.wire import RUN_ID, Origin
-
-_MAX_DEPTH: Final = 6
-_MAX_ITEMS: Final = 512
-_MAX_TEXT: Final = 2000
-
-
-def plain(value: Any, depth: int = 0) -> Any:
-    """`value` as JSON can carry it, cut to bounds: what JSON has no word for becomes text."""
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, str):
-        return value[:_MAX_TEXT]
-    if isinstance(value, torch.Tensor):
-        return f"tensor {tuple(value.shape)}" if value.numel() != 1 else plain(value.item())
-    if depth < _MAX_DEPTH:
-        if isinstance(value, Mapping):
-            items = list(value.items())[:_MAX_ITEMS]
-            return {str(key)[:_MAX_TEXT]: plain(item, depth + 1) for key, item in items}
-        if isinstance(value, Sequence | set | frozenset):
-            return [plain(item, depth + 1) for item in list(value)[:_MAX_ITEMS]]
-    return str(value)[:_MAX_TEXT]
 
 
 def origin_of(settings: ClientSettings, device: torch.device) -> Origin:
@@ -70,13 +47,13 @@ def started(
     reducer: str,
 ) -> dict[str, Any]:
     """The data of the `started` event."""
-    return {
+    about: dict[str, Any] = {
         "name": settings.run or settings.run_id or "run",
         "project": settings.project,
-        "tags": plain(tags),
+        "tags": plain([tags] if isinstance(tags, str) else tags),
         "config": plain(config),
         "optimizers": [
-            {"class": type(o).__name__, "settings": plain(o.defaults)} for o in optimizers
+            {"class": type(o).__name__, "settings": plain(o.defaults)} for o in optimizers[:64]
         ],
         "model": type(model).__name__,
         "num_parameters": sum(p.numel() for p in model.parameters()),
@@ -84,3 +61,5 @@ def started(
         "world": settings.world,
         "reducer": reducer,
     }
+    about["name"], about["project"] = plain(about["name"]), plain(about["project"])
+    return about

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,9 +14,10 @@ import torch
 from foreshock.hooks.activations import ActivationHooks
 from foreshock.hooks.guard import Guard
 from foreshock.hooks.optimizers import OptimizerHooks
+from foreshock.logs import logger
 from foreshock.sender import Outbox
 from foreshock.settings import ClientSettings
-from foreshock.watching.described import plain
+from foreshock.watching.plain import plain, readable
 from foreshock.watching.recorder import Recorder
 
 
@@ -79,16 +81,17 @@ class Watch:
         parts.guard.run("scalars", parts.recorder.log, scalars)
         parts.guard.run("frame", parts.recorder.step_by_hand, step, batch_id)
 
-    def log(self, **scalars: Any) -> None:
-        """Add scalars to the step: numbers, or tensors of one element, which are not waited for."""
+    def log(self, scalars: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+        """Add scalars to the step, by keyword or, for names that are no keywords, as a dictionary:
+        numbers, or tensors of one element, which are not waited for."""
         if self._parts is not None:
-            self._parts.guard.run("scalars", self._parts.recorder.log, scalars)
+            self._parts.guard.run("log", _log, self._parts.recorder, scalars, named)
 
     def observe(self, name: str, tensor: torch.Tensor) -> None:
         """Measure a tensor that no module returns, such as attention logits, as an activation.
         Inside a compiled region it does nothing, and breaks no graph."""
         if self._parts is not None and not torch.compiler.is_compiling():
-            self._parts.guard.run(f"observe {name}", self._parts.activations.observe, name, tensor)
+            self._parts.guard.run(_observing(name), self._parts.activations.observe, name, tensor)
 
     def grads_ready(self) -> None:
         """Measure the gradients now: call it before clipping, and after `scaler.unscale_`. Without
@@ -111,7 +114,11 @@ class Watch:
         if parts is None:
             return True
         parts.guard.run("frame", parts.recorder.complete_last)
-        limit = parts.settings.close_timeout_seconds if timeout is None else timeout
+        limit = parts.settings.close_timeout_seconds
+        if isinstance(timeout, int | float) and not math.isnan(timeout):
+            limit = timeout
+        elif timeout is not None:
+            logger.warning("flush(): give seconds as a number; it waits for %g now", limit)
         return parts.outbox.flush(limit) if not parts.guard.dead else False
 
     def close(self) -> None:
@@ -164,6 +171,18 @@ class Watch:
             parts.outbox.abandon()
 
 
+def _observing(name: object) -> str:
+    """The part that observes under a name; what is none, such as a tensor, must not be shown: that
+    would wait for the device."""
+    return f"observe {name}" if isinstance(name, str) else "observe"
+
+
+def _log(recorder: Recorder, scalars: Any, named: dict[str, Any]) -> None:
+    if scalars is not None and not isinstance(scalars, Mapping):
+        raise TypeError("log(): give each scalar its name, as in watch.log(name=value)")
+    recorder.log({**(scalars or {}), **named})
+
+
 def _tell(recorder: Recorder, kind: str, data: dict[str, object]) -> None:
     recorder.event(kind, plain({name: str(value) for name, value in data.items()}))
 
@@ -171,5 +190,5 @@ def _tell(recorder: Recorder, kind: str, data: dict[str, object]) -> None:
 def _tell_exception(recorder: Recorder, error: BaseException) -> None:
     last = traceback.extract_tb(error.__traceback__)[-1:]
     where = f"{last[0].filename}:{last[0].lineno}" if last else ""
-    data = {"type": type(error).__name__, "message": str(error), "where": where}
+    data = {"type": type(error).__name__, "message": readable(error), "where": where}
     recorder.event("exception", plain(data))

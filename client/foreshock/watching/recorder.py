@@ -36,6 +36,7 @@ from foreshock.wire import (
     SeriesSchema,
     measured_flag,
 )
+from foreshock.wire.text import fit_text
 
 _GRADIENT_COLUMNS = tuple(
     STATISTICS.index(name) for name in ("count", "nan_count", "inf_count", "mean", "std")
@@ -45,6 +46,9 @@ _GRADIENT_COLUMNS = tuple(
 _NONE: Final = FrameFlag(0)
 _MAX_STEP: Final = 1 << 53
 """Beyond it a browser's numbers are no longer exact."""
+_MAX_NAMES: Final = 512
+"""Scalars of a run by name: the service takes 1024 in a batch, and refuses the whole of one with
+more."""
 _FOUND_INF: Final = "\0found_inf/"
 """Name under which a loss scaler's verdict travels to the host with the scalars."""
 
@@ -85,6 +89,7 @@ class Recorder:
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
         self._step, self._index = first_step, 0
         self._scalars = Scalars()
+        self._names: set[str] = set()
         self._batch_id: str | None = None
         self._closed: _Closed | None = None
         self._by_hand: bool | None = None
@@ -125,7 +130,14 @@ class Recorder:
         """Add scalars to the step; one that is unusable does not take the others with it."""
         with self._lock:
             for name, value in scalars.items():
-                self._guard.run(f"scalar {name}", self._scalars.put, name, value)
+                if name in self._names or len(self._names) < _MAX_NAMES:
+                    self._guard.run(f"scalar {name!r}", self._put, name, value)
+                else:
+                    self._guard.run("scalar names", _refuse_name, name)
+
+    def _put(self, name: str, value: Any) -> None:
+        self._scalars.put(name, value)
+        self._names.add(name)
 
     def event(self, kind: str, data: dict[str, Any], *, with_step: bool = True) -> None:
         """Tell something that happened now."""
@@ -175,12 +187,12 @@ class Recorder:
 
     def _renumber(self, step: int) -> None:
         number = int(step)
-        if not -_MAX_STEP <= number < _MAX_STEP:
-            raise ValueError(f"step {number}: it must fit into 53 bits")
+        if not 0 <= number < _MAX_STEP:
+            raise ValueError("step: give a whole number from 0 up that fits into 53 bits")
         self._step = number
 
     def _name_batch(self, batch_id: str) -> None:
-        self._batch_id = str(batch_id)[:256]
+        self._batch_id = fit_text(str(batch_id), 256)
 
     def _learning_rates(self) -> None:
         rates = [g.get("lr") for o in self._optimizers for g in o.param_groups]
@@ -311,6 +323,13 @@ class Recorder:
         model's, and detectors and shadow clipping must not take it for that."""
         whole = self._has_all_gradients and not self._meter.series.num_refused
         return "grad_norm" if whole else "grad_norm/watched"
+
+
+def _refuse_name(name: object) -> None:
+    raise ValueError(
+        f"scalar {name!r}: a run can have {_MAX_NAMES} different names; leave numbers such as the "
+        "step out of them"
+    )
 
 
 def gradient_norm(schema: SeriesSchema, stats: npt.NDArray[np.float32]) -> float:
