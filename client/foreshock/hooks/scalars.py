@@ -7,7 +7,6 @@ from typing import Any, Final
 import torch
 
 from foreshock.hooks.meter import local
-from foreshock.wire.text import fit_name
 
 MAX_NAME_LENGTH: Final = 128
 
@@ -30,7 +29,6 @@ class Scalars:
         """
         if not isinstance(name, str) or not name or len(name) > MAX_NAME_LENGTH:
             raise TypeError(f"a scalar's name must be a text of 1 to {MAX_NAME_LENGTH} characters")
-        name = fit_name(name, MAX_NAME_LENGTH)
         if isinstance(value, torch.Tensor):
             value = local(value)
             if value.numel() != 1 or value.is_complex() or value.is_meta:

@@ -84,8 +84,15 @@ class Watch:
     def log(self, scalars: Mapping[str, Any] | None = None, /, **named: Any) -> None:
         """Add scalars to the step, by keyword or, for names that are no keywords, as a dictionary:
         numbers, or tensors of one element, which are not waited for."""
-        if self._parts is not None:
-            self._parts.guard.run("log", _log, self._parts.recorder, scalars, named)
+        parts = self._parts
+        if parts is None:
+            return
+        given: Any = {} if scalars is None else scalars
+        if isinstance(given, Mapping):
+            parts.guard.run("scalars", parts.recorder.log, {**given, **named})
+        else:
+            # A part of its own, so that it does not switch off the calls that are right.
+            parts.guard.run("log", _refuse_unnamed, given)
 
     def observe(self, name: str, tensor: torch.Tensor) -> None:
         """Measure a tensor that no module returns, such as attention logits, as an activation.
@@ -177,10 +184,11 @@ def _observing(name: object) -> str:
     return f"observe {name}" if isinstance(name, str) else "observe"
 
 
-def _log(recorder: Recorder, scalars: Any, named: dict[str, Any]) -> None:
-    if scalars is not None and not isinstance(scalars, Mapping):
-        raise TypeError("log(): give each scalar its name, as in watch.log(name=value)")
-    recorder.log({**(scalars or {}), **named})
+def _refuse_unnamed(scalars: object) -> None:
+    raise TypeError(
+        f"log(): {type(scalars).__name__} has no name; call watch.log(name=value) or "
+        "watch.log({'name': value})"
+    )
 
 
 def _tell(recorder: Recorder, kind: str, data: dict[str, object]) -> None:

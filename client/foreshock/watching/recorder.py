@@ -23,7 +23,7 @@ import torch
 from foreshock.hooks.guard import Guard
 from foreshock.hooks.meter import Meter
 from foreshock.hooks.optimizers import OptimizerHooks
-from foreshock.hooks.scalars import Scalars
+from foreshock.hooks.scalars import MAX_NAME_LENGTH, Scalars
 from foreshock.logs import logger
 from foreshock.reducers.protocol import Pending
 from foreshock.sender import Frame, Outbox
@@ -36,7 +36,7 @@ from foreshock.wire import (
     SeriesSchema,
     measured_flag,
 )
-from foreshock.wire.text import fit_text
+from foreshock.wire.text import fit_name, fit_text
 
 _GRADIENT_COLUMNS = tuple(
     STATISTICS.index(name) for name in ("count", "nan_count", "inf_count", "mean", "std")
@@ -131,11 +131,12 @@ class Recorder:
         with self._lock:
             for name, value in scalars.items():
                 if name in self._names or len(self._names) < _MAX_NAMES:
-                    self._guard.run(f"scalar {name!r}", self._put, name, value)
+                    self._guard.run(f"scalar {name}", self._put, name, value)
                 else:
                     self._guard.run("scalar names", _refuse_name, name)
 
-    def _put(self, name: str, value: Any) -> None:
+    def _put(self, name: Any, value: Any) -> None:
+        name = fit_name(name, MAX_NAME_LENGTH) if isinstance(name, str) else name
         self._scalars.put(name, value)
         self._names.add(name)
 
