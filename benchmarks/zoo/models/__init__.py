@@ -1,0 +1,1 @@
+"""The zoo's architectures: tiny, but of the shape of real ones."""

@@ -1,0 +1,1 @@
+"""The scenarios, a file a family; every file is found and imported by `registry`."""

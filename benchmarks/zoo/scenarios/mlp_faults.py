@@ -1,0 +1,507 @@
+"""Faults of multi-layer perceptrons: activations, initial values, data, schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.zoo.data import Clusters, curve
+from benchmarks.zoo.faults import Fault
+from benchmarks.zoo.models.mlp import MLP
+from benchmarks.zoo.registry import faulty
+from benchmarks.zoo.rules import Crosses, LeavesTwin, NoProgress, NotFinite
+from benchmarks.zoo.schedules import step_decay
+from benchmarks.zoo.stage import Stage
+from benchmarks.zoo.training import LossOf, fit
+
+
+def _classify(stage: Stage, model: nn.Module, *, num: int = 32) -> LossOf:
+    data = Clusters.make(stage.generator())
+
+    def loss_of(step: int) -> torch.Tensor:
+        x, y = data.batch(num)
+        return functional.cross_entropy(model(x), y)
+
+    return loss_of
+
+
+@faulty(
+    "mlp-rate-jump",
+    Fault(
+        kind="update_too_large", at=200, pace="fast",
+        shows=LeavesTwin(series="update:layers.1.weight", factor=20),
+    ),
+    arch="MLP", optimizer="Adam", quick=True,
+)  # fmt: skip
+def rate_jump(stage: Stage) -> Iterator[float]:
+    """A schedule with a misplaced point multiplies the learning rate by 100 from step 200 to 207."""
+    model = MLP()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+
+    def rate(step: int) -> float:
+        return 0.2 if stage.sick and 200 <= step < 208 else 2e-3
+
+    loss_of = _classify(stage, model)
+    return fit(stage, model, optimizer, loss_of, num_steps=400, rate=rate)
+
+
+@faulty(
+    "mlp-rate-creeps",
+    Fault(
+        kind="divergence", at=120, accept=("update_too_large", "explosion"),
+        onset=LeavesTwin(series="update:layers.1.weight", factor=5, num=5),
+    ),
+    arch="MLP", optimizer="SGD momentum",
+)  # fmt: skip
+def rate_creeps(stage: Stage) -> Iterator[float]:
+    """A decay with the wrong sign lets the learning rate grow by 1.2 % a step from step 120."""
+    model = MLP()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    sign = 1 if stage.sick else -1
+
+    def rate(step: int) -> float:
+        return 0.02 * math.exp(sign * 0.012 * max(0, step - 120))
+
+    loss_of = _classify(stage, model)
+    return fit(stage, model, optimizer, loss_of, num_steps=500, rate=rate)
+
+
+@faulty(
+    "mlp-rate-too-high",
+    Fault(kind="divergence", onset=LeavesTwin(series="weight:layers.0.weight", factor=2),
+          accept=("update_too_large", "dead_units", "loss_spike")),
+    arch="MLP", optimizer="SGD momentum", quick=True,
+)  # fmt: skip
+def rate_too_high(stage: Stage) -> Iterator[float]:
+    """The learning rate is 40 times too high from the first step on."""
+    model = MLP(activation=nn.GELU)
+    optimizer = torch.optim.SGD(model.parameters(), lr=2.0 if stage.sick else 0.05, momentum=0.9)
+    return fit(stage, model, optimizer, _classify(stage, model), num_steps=300)
+
+
+@faulty(
+    "mlp-rate-dies",
+    Fault(kind="update_too_small", at=150, severity="warning", accept=("plateau",),
+          onset=LeavesTwin(series="update:layers.1.weight", factor=100)),
+    arch="MLP", optimizer="Adam",
+)  # fmt: skip
+def rate_dies(stage: Stage) -> Iterator[float]:
+    """A schedule counts samples for steps: the decay that was meant for 30 epochs is over in some
+    80 steps, and from then on nothing moves."""
+    model = MLP()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def rate(step: int) -> float:
+        return 1e-3 * (0.9 ** max(0, step - 150) if stage.sick else 1.0)
+
+    loss_of = _classify(stage, model, num=64)
+    return fit(stage, model, optimizer, loss_of, num_steps=450, rate=rate)
+
+
+@faulty(
+    "mlp-rate-negative",
+    Fault(kind="divergence", at=260, accept=("update_too_large", "explosion", "loss_spike"),
+          onset=Crosses(series="lr", below=-1e-9, num=1)),
+    arch="MLP", optimizer="SGD momentum",
+)  # fmt: skip
+def rate_negative(stage: Stage) -> Iterator[float]:
+    """A linear decay is not stopped at nought, and the loss is climbed from then on."""
+    model = MLP()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+
+    def rate(step: int) -> float:
+        left = 0.05 * (1 - step / 260)
+        return left if stage.sick else max(left, 0.0)
+
+    loss_of = _classify(stage, model)
+    return fit(stage, model, optimizer, loss_of, num_steps=500, rate=rate)
+
+
+@faulty(
+    "mlp-labels-shuffled",
+    Fault(kind="bad_batch", at=220, pace="fast", accept=("divergence",)),
+    arch="MLP", optimizer="AdamW", quick=True,
+)  # fmt: skip
+def labels_shuffled(stage: Stage) -> Iterator[float]:
+    """A loader is restarted with another order of its label file: from step 220 on labels and
+    inputs do not belong together."""
+    model = MLP()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    data = Clusters.make(stage.generator())
+
+    def loss_of(step: int) -> torch.Tensor:
+        x, y = data.batch()
+        return functional.cross_entropy(model(x), y.roll(1) if stage.sick and step >= 220 else y)
+
+    return fit(stage, model, optimizer, loss_of, num_steps=400)
+
+
+@faulty(
+    "mlp-labels-rot",
+    Fault(kind="divergence", at=150, severity="warning", accept=("plateau", "bad_batch"),
+          onset=LeavesTwin(series="gradient:layers.3.weight", statistic="std", factor=2, num=5)),
+    arch="MLP", optimizer="Adam",
+)  # fmt: skip
+def labels_rot(stage: Stage) -> Iterator[float]:
+    """The share of wrong labels grows by 0.2 points a step from step 150: the loss turns up slowly,
+    with healthy-looking gradients."""
+    model = MLP((16, 64, 64, 64, 8))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    data, rng = Clusters.make(stage.generator(), noise=0.4), stage.generator(1)
+
+    def loss_of(step: int) -> torch.Tensor:
+        x, y = data.batch(64)
+        share = 0.002 * max(0, step - 150) if stage.sick else 0.0
+        wrong = torch.rand(len(y), generator=rng) < share
+        return functional.cross_entropy(model(x), torch.where(wrong, (y + 1) % 8, y))
+
+    return fit(stage, model, optimizer, loss_of, num_steps=500)
+
+
+@faulty(
+    "mlp-data-sorted",
+    Fault(kind="divergence", at=200, accept=("loss_spike", "bad_batch", "gradient_spike"),
+          severity="warning", pace="fast"),
+    arch="MLP", optimizer="SGD momentum",
+)  # fmt: skip
+def data_sorted(stage: Stage) -> Iterator[float]:
+    """Shuffling is lost at an epoch's end: from step 200 on the classes come one after another, 12
+    batches each, and each is forgotten for the next."""
+    model = MLP()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    data = Clusters.make(stage.generator())
+
+    def loss_of(step: int) -> torch.Tensor:
+        x, y = data.batch(256)
+        if stage.sick and step >= 200:
+            chosen = y == (step // 12) % 8
+            x, y = x[chosen][:32], y[chosen][:32]
+        return functional.cross_entropy(model(x[:32]), y[:32])
+
+    return fit(stage, model, optimizer, loss_of, num_steps=420)
+
+
+@faulty(
+    "mlp-bad-batch",
+    Fault(kind="bad_batch", at=240, pace="fast", severity="warning", lasting=False,
+          accept=("update_too_large",)),
+    arch="MLP regression", optimizer="AdamW",
+)  # fmt: skip
+def bad_batch(stage: Stage) -> Iterator[float]:
+    """One batch of a broken file: inputs of a hundred times the scale, targets of another unit."""
+    model = MLP((8, 48, 48, 1), activation=nn.GELU)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    rng = stage.generator()
+
+    def loss_of(step: int) -> torch.Tensor:
+        x, y = curve(rng)
+        if stage.sick and step == 240:
+            x, y = 100 * x, 50 + y
+        return functional.mse_loss(model(x), y)
+
+    return fit(stage, model, optimizer, loss_of, num_steps=420, clip=1.0)
+
+
+@faulty(
+    "mlp-nan-in-data",
+    Fault(kind="non_finite", at=210, pace="fast", shows=NotFinite()),
+    arch="MLP regression", optimizer="Adam", quick=True,
+)  # fmt: skip
+def nan_in_data(stage: Stage) -> Iterator[float]:
+    """One missing value reaches the network as NaN at step 210; one step later every weight is."""
+    model = MLP((8, 48, 48, 1), activation=nn.Tanh)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    rng = stage.generator()
+
+    def loss_of(step: int) -> torch.Tensor:
+        x, y = curve(rng)
+        if stage.sick and step == 210:
+            x[3, 2] = float("nan")
+        return functional.mse_loss(model(x), y)
+
+    return fit(stage, model, optimizer, loss_of, num_steps=300)
+
+
+@faulty(
+    "mlp-nan-skipped",
+    Fault(kind="non_finite", at=180, pace="fast", severity="warning", lasting=False,
+          shows=NotFinite()),
+    arch="MLP regression", optimizer="SGD",
+)  # fmt: skip
+def nan_skipped(stage: Stage) -> Iterator[float]:
+    """One batch holds an infinite value; the loop replaces the broken gradients by nought, so that
+    training goes on."""
+    model = MLP((8, 48, 48, 1), activation=nn.GELU)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    rng = stage.generator()
+
+    def loss_of(step: int) -> torch.Tensor:
+        x, y = curve(rng)
+        if stage.sick and step == 180:
+            x[0, 0] = float("inf")
+        return functional.mse_loss(model(x), y)
+
+    with stage.watch(model, optimizer) as watch:
+        for step in range(360):
+            optimizer.zero_grad()
+            loss = loss_of(step)
+            torch.autograd.backward(loss)
+            watch.grads_ready()
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+            optimizer.step()
+            watch.step(loss)
+            yield float(loss.detach())
+
+
+@faulty(
+    "mlp-relu-dying",
+    Fault(kind="dead_units", at=120, severity="warning", layers=("layers.1", "acts.1"),
+          onset=Crosses(series="activation:acts.1", statistic="zero_frac", above=0.85)),
+    arch="MLP", optimizer="SGD momentum", quick=True,
+)  # fmt: skip
+def relu_dying(stage: Stage) -> Iterator[float]:
+    """A faulty regulariser pulls the biases of the second layer down by 0.03 a step from step 120
+    until its units are dead; the loss moves late."""
+    model = MLP((16, 64, 64, 64, 8))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+
+    def pull(step: int) -> None:
+        if stage.sick and step >= 120:
+            with torch.no_grad():
+                model.layers[1].bias.sub_(0.03)  # type: ignore[operator, union-attr]
+
+    loss_of = _classify(stage, model)
+    return fit(stage, model, optimizer, loss_of, num_steps=500, after=pull)
+
+
+@faulty(
+    "mlp-relu-born-dead",
+    Fault(kind="dead_units", layers=("layers.2", "acts.2"), accept=("plateau",),
+          onset=Crosses(series="activation:acts.2", statistic="zero_frac", above=0.98, num=3)),
+    arch="MLP", optimizer="Adam",
+)  # fmt: skip
+def relu_born_dead(stage: Stage) -> Iterator[float]:
+    """The biases of the third layer are initialised to -10: no unit of it is ever active."""
+    model = MLP()
+    if stage.sick:
+        nn.init.constant_(model.layers[2].bias, -10.0)  # type: ignore[arg-type]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    return fit(stage, model, optimizer, _classify(stage, model), num_steps=350)
+
+
+@faulty(
+    "mlp-tanh-saturated",
+    Fault(kind="saturation", layers=("layers.0", "acts.0"), severity="warning",
+          onset=Crosses(series="activation:acts.0", above=0.95, num=3)),
+    arch="MLP tanh", optimizer="SGD",
+)  # fmt: skip
+def tanh_saturated(stage: Stage) -> Iterator[float]:
+    """The first layer is initialised with a standard deviation of 4: its tanh units sit at their
+    limits from the start."""
+    model = MLP(activation=nn.Tanh)
+    if stage.sick:
+        nn.init.normal_(model.layers[0].weight, std=4.0)  # type: ignore[arg-type]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    return fit(stage, model, optimizer, _classify(stage, model), num_steps=400)
+
+
+@faulty(
+    "mlp-tanh-drifts",
+    Fault(kind="saturation", at=140, layers=("layers.1", "acts.1"),
+          onset=Crosses(series="activation:acts.1", above=0.9)),
+    arch="MLP tanh", optimizer="Adam",
+)  # fmt: skip
+def tanh_drifts(stage: Stage) -> Iterator[float]:
+    """A decay with the wrong sign lets the second layer grow by 1.5 % a step from step 140: its
+    tanh units drift to their limits while the loss hardly notices."""
+    model = MLP((16, 64, 64, 64, 8), activation=nn.Tanh)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def grow(step: int) -> None:
+        if stage.sick and step >= 140:
+            with torch.no_grad():
+                model.layers[1].weight.mul_(1.015)  # type: ignore[operator, union-attr]
+
+    loss_of = _classify(stage, model)
+    return fit(stage, model, optimizer, loss_of, num_steps=480, after=grow)
+
+
+class _Sigmoid(nn.Module):
+    """What deep stacks were once made of."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Same shape as `x`."""
+        return torch.sigmoid(x)
+
+
+@faulty(
+    "mlp-sigmoid-deep",
+    Fault(kind="vanishing_gradient", layers=tuple(f"layers.{i}" for i in range(6)),
+          accept=("plateau",),
+          onset=Crosses(series="gradient:layers.0.weight", below=1e-7, num=3)),
+    arch="MLP sigmoid, 12 layers", optimizer="SGD momentum",
+)  # fmt: skip
+def sigmoid_deep(stage: Stage) -> Iterator[float]:
+    """Twelve layers of sigmoids at the default initial scale: the first layers get gradients that
+    are a millionth of the last ones', and the loss stays where it is."""
+    model = MLP((16, *[32] * 11, 8), activation=_Sigmoid if stage.sick else nn.SELU)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    return fit(stage, model, optimizer, _classify(stage, model), num_steps=350)
+
+
+@faulty(
+    "mlp-adam-epsilon",
+    Fault(kind="update_too_small", severity="warning", accept=("vanishing_gradient",),
+          onset=LeavesTwin(series="update:layers.0.weight", factor=10, num=5)),
+    arch="MLP regression", optimizer="Adam eps=1e-6",
+)  # fmt: skip
+def adam_epsilon(stage: Stage) -> Iterator[float]:
+    """The loss is averaged over so much that gradients are 1e-9, far below Adam's epsilon of 1e-6:
+    the update is nearly nought. With epsilon 1e-15 the same training learns."""
+    model = MLP((8, 48, 48, 1), activation=nn.GELU)
+    eps = 1e-6 if stage.sick else 1e-15
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=eps)
+    rng = stage.generator()
+
+    def loss_of(step: int) -> torch.Tensor:
+        x, y = curve(rng)
+        return 1e-7 * functional.mse_loss(model(x), y)
+
+    return fit(stage, model, optimizer, loss_of, num_steps=400)
+
+
+@faulty(
+    "mlp-layer-frozen",
+    Fault(kind="vanishing_gradient", at=150, layers=("layers.1",), severity="warning",
+          accept=("update_too_small",), pace="slow",
+          shows=Crosses(series="gradient:layers.1.weight", below=1e-12, num=3)),
+    arch="MLP", optimizer="AdamW", quick=True,
+)  # fmt: skip
+def layer_frozen(stage: Stage) -> Iterator[float]:
+    """A hook that was meant for another experiment sets the gradient of the second layer to nought
+    from step 150 on."""
+    model = MLP((16, 64, 64, 64, 8))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+    def nought(step: int) -> None:
+        if stage.sick and step >= 150:
+            for parameter in model.layers[1].parameters():
+                if parameter.grad is not None:
+                    parameter.grad.zero_()
+
+    loss_of = _classify(stage, model)
+    return fit(stage, model, optimizer, loss_of, num_steps=450, with_gradients=nought)
+
+
+@faulty(
+    "mlp-loss-sign",
+    Fault(kind="divergence", at=200, accept=("explosion", "bad_batch"), pace="fast"),
+    arch="MLP", optimizer="Adam",
+)  # fmt: skip
+def loss_sign(stage: Stage) -> Iterator[float]:
+    """A refactoring turns the sign of the gradient from step 200 on: the loss is climbed."""
+    model = MLP()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def turn(step: int) -> None:
+        if stage.sick and step >= 200:
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.neg_()
+
+    loss_of = _classify(stage, model)
+    return fit(stage, model, optimizer, loss_of, num_steps=350, with_gradients=turn)
+
+
+@faulty(
+    "mlp-decay-too-strong",
+    Fault(kind="representation_collapse", at=160, accept=("plateau", "vanishing_gradient"),
+          layers=("layers.1", "layers.2"),
+          onset=LeavesTwin(series="activation:layers.2", statistic="std", factor=10)),
+    arch="MLP tanh", optimizer="AdamW",
+)  # fmt: skip
+def decay_too_strong(stage: Stage) -> Iterator[float]:
+    """From step 160 on the inner layers decay by 6 % a step instead of 0.01 %: their weights go to
+    nought, and every input ends as the same vector."""
+    model = MLP(activation=nn.Tanh)
+    inner = [*model.layers[1].parameters(), *model.layers[2].parameters()]
+    outer = [*model.layers[0].parameters(), *model.layers[3].parameters()]
+    optimizer = torch.optim.AdamW([{"params": outer}, {"params": inner}], lr=1e-3)
+
+    def strengthen(step: int) -> None:
+        if stage.sick and step >= 160:
+            optimizer.param_groups[1]["weight_decay"] = 60.0
+
+    loss_of = _classify(stage, model)
+    return fit(stage, model, optimizer, loss_of, num_steps=420, before=strengthen)
+
+
+@faulty(
+    "mlp-bit-flip",
+    Fault(kind="weight_corruption", at=230, pace="fast", layers=("layers.2",),
+          accept=("non_finite",)),
+    arch="MLP", optimizer="Adam", quick=True,
+)  # fmt: skip
+def bit_flip(stage: Stage) -> Iterator[float]:
+    """The highest exponent bit but one of one weight flips before step 230."""
+    model = MLP(activation=nn.GELU)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def flip(step: int) -> None:
+        if stage.sick and step == 230:
+            with torch.no_grad():
+                weight = model.layers[2].weight
+                assert isinstance(weight, nn.Parameter)
+                weight[5, 7] = 2.0**24 * weight[5, 7].abs().clamp(min=1e-3)
+
+    loss_of = _classify(stage, model)
+    return fit(stage, model, optimizer, loss_of, num_steps=380, before=flip)
+
+
+@faulty(
+    "mlp-features-unscaled",
+    Fault(kind="saturation", at=180, layers=("layers.0", "acts.0"), accept=("bad_batch",),
+          severity="warning", pace="fast"),
+    arch="MLP tanh on a table", optimizer="AdamW",
+)  # fmt: skip
+def features_unscaled(stage: Stage) -> Iterator[float]:
+    """A change of the preprocessing leaves half of the features unscaled from step 180 on: thirty
+    times as large, they drive the first tanh layer to its limits."""
+    model = MLP((16, 48, 48, 8), activation=nn.Tanh)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    data = Clusters.make(stage.generator())
+
+    def loss_of(step: int) -> torch.Tensor:
+        x, y = data.batch()
+        if stage.sick and step >= 180:
+            x = torch.cat([x[:, :8], 30 * x[:, 8:]], dim=1)
+        return functional.cross_entropy(model(x), y)
+
+    return fit(stage, model, optimizer, loss_of, num_steps=400)
+
+
+@faulty(
+    "mlp-labels-of-another-batch",
+    Fault(kind="plateau", at=0, onset=NoProgress(level=1.9, after=100), severity="warning",
+          accept=("vanishing_gradient",)),
+    arch="MLP", optimizer="SGD",
+)  # fmt: skip
+def labels_of_another_batch(stage: Stage) -> Iterator[float]:
+    """The labels belong to the batch before: there is nothing to learn from the start, with
+    gradients and updates of the usual size."""
+    model = MLP()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    data = Clusters.make(stage.generator())
+
+    def loss_of(step: int) -> torch.Tensor:
+        x, y = data.batch()
+        return functional.cross_entropy(model(x), y.roll(1) if stage.sick else y)
+
+    rate = step_decay(0.05, (300,))
+    return fit(stage, model, optimizer, loss_of, num_steps=400, rate=rate)
