@@ -56,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
         store = self.server.store
         is_schema = self.path.endswith("/schemas")
         answer = store.post_schema(body) if is_schema else store.post_frames(body)
-        self._answer(answer.status, {"code": answer.code})
+        self._answer(answer.status, {"code": answer.code, "seq": 0, "hash": ""})
 
     def do_GET(self) -> None:
         self._answer(200, captured(self.server.store))

@@ -29,3 +29,7 @@ class ReducerError(ForeshockError, RuntimeError):
 
 class SpoolError(ForeshockError, OSError):
     """The spool folder cannot be used; the message says what to change."""
+
+
+class SpoolBusyError(SpoolError):
+    """Another living process uses the spool folder; the message says how to tell them apart."""

@@ -1,12 +1,27 @@
-"""The client's log: one logger, and a bound on how often a lasting failure is told."""
+"""The client's log: one logger that never raises, and a bound on how often a lasting failure is
+told."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
-logger: Final = logging.getLogger("foreshock")
+
+class _HarmlessLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose handlers may fail: a closed stderr, a full disk or a broken formatter of the
+    user's must not raise into training."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Pass a message on; every other method of a logger comes here as well."""
+        # Beyond this method, so that a record names the line that had something to say.
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+        with suppress(Exception):
+            super().log(level, msg, *args, **kwargs)
+
+
+logger: Final = _HarmlessLogger(logging.getLogger("foreshock"), {})
 
 
 class OncePer:

@@ -54,7 +54,8 @@ def little_service(*script: int | bytes | None, port: int = 0) -> Iterator[Littl
                 self.wfile.write(answer or b"")
                 self.close_connection = True
                 return
-            text = json.dumps({"code": answer.code, "detail": answer.detail}).encode()
+            proof = {"status": "stored", "seq": 0, "hash": ""} if answer.status == 200 else {}
+            text = json.dumps({"code": answer.code, "detail": answer.detail, **proof}).encode()
             self.send_response(answer.status)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()

@@ -106,18 +106,6 @@ def test_a_part_that_fails_is_switched_off_alone(
     assert len(transport.scalar("grad_norm")) == 3
 
 
-def test_a_full_queue_drops_frames_and_counts_them(attach: Attach) -> None:
-    """With a spool that takes nothing, memory stays bounded and the loss is told."""
-    model = perceptron()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    watch, transport = attach(model, optimizer, spool_max_bytes=4000, batch_frames=1)
-    train(model, optimizer, watch, num_steps=8)
-    assert watch.flush(10)
-    watch.note("after")
-    watch.close()
-    assert transport.batches[-1].counters.frames_dropped > 0
-
-
 def test_more_series_than_allowed_are_left_out(attach: Attach) -> None:
     """max_series bounds the table; the run goes on with the series that fit."""
     model = perceptron()

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from foreshock.spool import Spool, open_orphan
+from foreshock.sender.orphans import open_orphan
+from foreshock.spool import Spool
 from foreshock.testing import RecordingTransport
 from foreshock.transport import Answer
 from foreshock.wire import FrameFlag

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
 from foreshock.commands import Command
-from foreshock.errors import SettingError
+from foreshock.errors import SettingError, SpoolError
 from foreshock.logs import OncePer
+from foreshock.sender.orphans import open_orphan
 from foreshock.sender.post import Backoff, Outcome, drain
 from foreshock.settings import load_settings
-from foreshock.spool import open_orphan
+from foreshock.spool import Spool
 from foreshock.transport import HttpTransport
 
 
@@ -29,14 +31,30 @@ def _run(args: argparse.Namespace) -> int:
     given = {"url": args.url, "token": args.token, "spool_dir": args.spool_dir}
     try:
         settings = load_settings(given)
+        transport = HttpTransport(settings)
     except SettingError as error:
         print(f"foreshock flush: {error}", file=sys.stderr)
         return 2
     deadline = time.monotonic() + args.timeout
-    transport, outcome = HttpTransport(settings), Outcome()
+    outcome = Outcome()
     backoff = Backoff(settings.retry_first_seconds, settings.retry_max_seconds)
-    root, sent = settings.spool_folder(), True
-    while sent and (orphan := open_orphan(root, max_bytes=settings.spool_max_bytes)):
+    unusable: dict[str, None] = {}
+    done: set[Path] = set()
+    sent = True
+
+    def refused(error: SpoolError) -> None:
+        unusable[str(error)] = None
+
+    def next_orphan() -> Spool | None:
+        # A folder once only: a disk that deletes nothing would give it again for ever.
+        return open_orphan(
+            settings.spool_folder(),
+            max_bytes=settings.spool_max_bytes,
+            leave_out=frozenset(done),
+            on_refusal=refused,
+        )
+
+    while sent and (orphan := next_orphan()) is not None:
         print(f"{orphan.folder.name}: {len(orphan)} batches")
         sent = drain(
             orphan,
@@ -47,6 +65,7 @@ def _run(args: argparse.Namespace) -> int:
             outcome,
             once_per=OncePer(),
         )
+        done.add(orphan.folder)
         orphan.close()
     transport.close()
     print(f"sent {outcome.batches_sent} batches, {outcome.bytes_sent} bytes to {settings.url}")
@@ -54,7 +73,10 @@ def _run(args: argparse.Namespace) -> int:
         print(f"{outcome.batches_rejected} were refused and lie in the folders named rejected/")
     if not sent:
         print("the rest stays in the spool: the service did not answer in time", file=sys.stderr)
-    return 0 if sent and not outcome.batches_rejected else 1
+    for told in unusable:
+        print(f"foreshock flush: {told}", file=sys.stderr)
+    complete = sent and not unusable and not outcome.batches_rejected and not outcome.frames_lost
+    return 0 if complete else 1
 
 
 command = Command(

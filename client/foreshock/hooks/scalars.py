@@ -47,6 +47,12 @@ class Scalars:
                 f"scalar {name!r}: {type(value).__name__} is not a number; use note() for text"
             ) from error
 
+    def add_missing(self, others: Scalars) -> None:
+        """Take over the scalars of which there are none here; may wait for a device."""
+        for name, value in others.read().items():
+            if name not in self._on_device:
+                self._values.setdefault(name, value)
+
     def start_copy(self) -> None:
         """Begin the copy of device tensors to the host, without waiting for it."""
         tensors = list(self._on_device.values())

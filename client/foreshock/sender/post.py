@@ -12,6 +12,8 @@ from foreshock.transport import Answer, Transport, Verdict
 from foreshock.wire import split_message
 
 _MAX_SCHEMA_TRIES: Final = 3
+_MAX_READS: Final = 5
+"""Tries to read a batch that the disk does not give back."""
 
 
 class Backoff:
@@ -41,6 +43,8 @@ class Outcome:
         self.batches_sent = 0
         self.bytes_sent = 0
         self.batches_rejected = 0
+        self.frames_lost = 0
+        """Frames of batches that vanished from the disk, or that it does not give back."""
 
 
 def drain(
@@ -57,15 +61,27 @@ def drain(
 
     After a failure that may pass, `wait(seconds)` is called; it may return early.
     """
+    num_refused = 0
     while (batch := spool.oldest()) is not None:
         if stop():
             return False
         try:
-            message = batch.path.read_bytes()
-        except OSError:
-            # Dropped meanwhile to make room, or taken by a person: nothing to send.
+            message = spool.read(batch)
+        except FileNotFoundError:
+            outcome.frames_lost += batch.num_frames
             spool.remove(batch)
             continue
+        except OSError as error:
+            # Too many open files, say, is over soon; a broken disk is not.
+            num_refused += 1
+            if num_refused < _MAX_READS:
+                wait(backoff.pause())
+                continue
+            num_refused = 0
+            outcome.frames_lost += batch.num_frames
+            _put_aside(spool, batch, f"it cannot be read: {error}")
+            continue
+        num_refused = 0
         answer = _post(spool, transport, message)
         if answer.verdict is Verdict.DONE:
             spool.remove(batch)
@@ -73,7 +89,7 @@ def drain(
             outcome.batches_sent += 1
             outcome.bytes_sent += len(message)
         elif answer.verdict is Verdict.REJECTED:
-            _reject(spool, batch, answer)
+            _put_aside(spool, batch, f"the service refuses it for good: {_why(answer)}")
             outcome.batches_rejected += 1
         else:
             if once_per.due(f"{answer.status}"):
@@ -105,12 +121,12 @@ def _post(spool: Spool, transport: Transport, message: bytes) -> Answer:
     return answer
 
 
-def _reject(spool: Spool, batch: SpooledBatch, answer: Answer) -> None:
-    logger.error("the service refuses batch %d for good: %s", batch.seq, _why(answer))
+def _put_aside(spool: Spool, batch: SpooledBatch, why: str) -> None:
+    logger.error("batch %d is put aside in %s/rejected: %s", batch.seq, spool.folder, why)
     try:
         spool.reject(batch)
     except OSError:
-        logger.exception("the refused batch could not be put aside")
+        logger.exception("batch %d could not be put aside, and is dropped", batch.seq)
 
 
 def _why(answer: Answer) -> str:

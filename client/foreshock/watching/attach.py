@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import nn
 
-from foreshock.errors import SettingError
+from foreshock.errors import SettingError, SpoolBusyError, SpoolError
 from foreshock.hooks.activations import ActivationHooks, named_modules, watched_modules
 from foreshock.hooks.guard import Guard
 from foreshock.hooks.meter import Meter
@@ -22,19 +19,16 @@ from foreshock.hooks.series import SeriesTable
 from foreshock.reducers import select_reducer
 from foreshock.sampling import cadence_of
 from foreshock.sender import Outbox
-from foreshock.settings import Predicate, SettingArguments, load_settings
+from foreshock.settings import ClientSettings, Predicate, SettingArguments, load_settings
 from foreshock.spool import Spool, folder_name
 from foreshock.transport import HttpTransport, Transport
 from foreshock.watching.budget import Budget
 from foreshock.watching.described import origin_of, started
 from foreshock.watching.handle import Parts, Watch
+from foreshock.watching.lifetime import Account, end_later, follow
 from foreshock.watching.plain import members, plain, readable
 from foreshock.watching.recorder import Recorder
-from foreshock.wire import Event
-
-_live: Final[set[Watch]] = set()
-"""Held until closed: a loop may call `watch` and keep no handle, and still its run must end."""
-_process_hooks: Final[list[bool]] = []
+from foreshock.wire import Event, Origin
 
 
 def watch(
@@ -60,7 +54,7 @@ def watch(
 
     Raises:
         SettingError: a setting or an argument cannot be used.
-        SpoolError: the spool folder cannot be used.
+        SpoolBusyError: another process has the same run, attempt and rank.
         ReducerError: no reducer can measure on the model's device.
     """
     known = load_settings(
@@ -96,11 +90,8 @@ def watch(
     )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     reducer, origin = select_reducer(device), origin_of(known, device)
-    spool = Spool(
-        known.spool_folder() / folder_name(origin.run, origin.attempt, origin.rank),
-        max_bytes=known.spool_max_bytes,
-        fsync=known.spool_fsync,
-    )
+    about = started(known, model, optimizers, tags=tags, config=config or {}, reducer=reducer.name)
+    transport = transport or HttpTransport(known)
 
     def report(part: str, error: Exception) -> None:
         told = f"{type(error).__name__}: {readable(error)}"
@@ -120,9 +111,8 @@ def watch(
         room_for=3 * len(parameters) + 3 * len(modules) + 64,
         has_all_gradients=all(p in parameters for p in names if p.requires_grad),
     )
-    outbox = Outbox(
-        known, origin, spool, transport or HttpTransport(known), lambda: recorder.counters()
-    )
+    # Late, because from here on there are a locked folder and threads.
+    outbox = Outbox(known, origin, _spool(known, origin), transport, Account(recorder))
     hooks = OptimizerHooks(
         parameters,
         optimizers,
@@ -136,7 +126,6 @@ def watch(
     activations = ActivationHooks(
         modules, meter, guard, selection=selection, on_forward=recorder.on_forward
     )
-    about = started(known, model, optimizers, tags=tags, config=config or {}, reducer=reducer.name)
     recorder.event("started", about, with_step=False)
     handle = Watch(
         Parts(
@@ -148,11 +137,24 @@ def watch(
             activations=activations,
             optimizers=hooks,
         ),
-        on_close=_live.discard,
+        on_drop=end_later,
     )
-    _follow_process()
-    _live.add(handle)
+    recorder.owner = handle
+    follow(handle)
     return handle
+
+
+def _spool(settings: ClientSettings, origin: Origin) -> Spool:
+    """The spool of this process. A disk that takes nothing is no reason not to train, now or
+    later: then batches wait in memory, and the log and the service are told."""
+    folder = settings.spool_folder() / folder_name(origin.run, origin.attempt, origin.rank)
+    max_bytes = settings.spool_max_bytes
+    try:
+        return Spool(folder, max_bytes=max_bytes, fsync=settings.spool_fsync)
+    except SpoolBusyError:
+        raise
+    except SpoolError as error:
+        return Spool.in_memory(folder, max_bytes=max_bytes, error=error)
 
 
 def _checked(model: Any, optimizer: Any) -> list[torch.optim.Optimizer]:
@@ -172,24 +174,3 @@ def _checked(model: Any, optimizer: Any) -> list[torch.optim.Optimizer]:
                 "list of them"
             )
     return optimizers
-
-
-def _follow_process() -> None:
-    """Once a process: stay out of forked children, and close what is open when it ends."""
-    if not _process_hooks:
-        _process_hooks.append(True)
-        os.register_at_fork(after_in_child=_leave_to_parent)
-        atexit.register(_close_all)
-
-
-def _leave_to_parent() -> None:
-    for handle in list(_live):
-        handle._in_child()
-    _live.clear()
-
-
-def _close_all() -> None:
-    # The interpreter keeps an exception that nobody caught; a run that it ended has crashed.
-    error = getattr(sys, "last_value", None)
-    for handle in list(_live):
-        handle.__exit__(type(error) if error else None, error, None)

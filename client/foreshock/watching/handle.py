@@ -44,13 +44,15 @@ class Watch:
     """A watched model. Every method is safe to call at any time: none raises into training, and
     after `close`, in a forked child, or when the client is disabled they do nothing.
 
-    As a context manager it closes itself, and an exception that leaves the block is recorded.
+    As a context manager it closes itself, and an exception that leaves the block is recorded. A run
+    that is never closed ends with the process, or once the handle, the model and the optimizers are
+    all gone.
     """
 
     def __init__(
-        self, parts: Parts | None, *, on_close: Callable[[Watch], object] | None = None
+        self, parts: Parts | None, *, on_drop: Callable[[Outbox], object] | None = None
     ) -> None:
-        self._parts, self._on_close = parts, on_close
+        self._parts, self._on_drop = parts, on_drop
 
     @property
     def run_id(self) -> str | None:
@@ -152,23 +154,22 @@ class Watch:
         """A copied or pickled handle watches nothing: the run stays with the process it is in."""
         return type(self), (None,)
 
+    def __del__(self) -> None:
+        # Nobody can add to the run any more: it ends, and nobody waits for that. This may run on
+        # any thread, wherever garbage is collected.
+        parts, self._parts = getattr(self, "_parts", None), None
+        if parts is not None:
+            _finish(parts, None)
+            parts.outbox.end(parts.settings.close_timeout_seconds, parts.recorder.counters())
+            if self._on_drop is not None:
+                self._on_drop(parts.outbox)
+
     def _close(self, error: BaseException | None) -> None:
         parts, self._parts = self._parts, None
-        if parts is None:
-            return
-        crashed = error is not None
-        guard, recorder = parts.guard, parts.recorder
-        if error is not None:
-            guard.run("exception", _tell_exception, recorder, error)
-        guard.run("hooks", parts.activations.remove)
-        guard.run("frame", recorder.finish, crashed=crashed)
-        guard.run("hooks", parts.optimizers.remove)
-        status = {"status": "crashed" if crashed else "finished"}
-        guard.run("events", recorder.event, "finished", status, with_step=False)
-        guard.run("close", parts.outbox.close, parts.settings.close_timeout_seconds)
-        guard.dead = True
-        if self._on_close is not None:
-            self._on_close(self)
+        if parts is not None:
+            _finish(parts, error)
+            parts.guard.run("close", parts.outbox.close, parts.settings.close_timeout_seconds)
+            parts.guard.dead = True
 
     def _in_child(self) -> None:
         """After a fork: the threads stayed with the parent, and so does the run."""
@@ -176,6 +177,20 @@ class Watch:
         if parts is not None:
             parts.guard.dead = True
             parts.outbox.abandon()
+
+
+def _finish(parts: Parts, error: BaseException | None) -> None:
+    """Take the hooks off, and hand over the last frame and how the run ended."""
+    guard, recorder = parts.guard, parts.recorder
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        error = None
+    if error is not None:
+        guard.run("exception", _tell_exception, recorder, error)
+    guard.run("hooks", parts.activations.remove)
+    guard.run("frame", recorder.finish, crashed=error is not None)
+    guard.run("hooks", parts.optimizers.remove)
+    status = {"status": "finished" if error is None else "crashed"}
+    guard.run("events", recorder.event, "finished", status, with_step=False)
 
 
 def _observing(name: object) -> str:

@@ -85,6 +85,8 @@ class Recorder:
         self._has_all_gradients = has_all_gradients
         self.outbox: Outbox | None = None
         self.hooks: OptimizerHooks | None = None
+        self.owner: object = None
+        """The handle, so that it lives for as long as a hook can reach this."""
         self._lock = threading.RLock()
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
         self._step, self._index = first_step, 0
@@ -111,18 +113,14 @@ class Recorder:
         return self._step
 
     def counters(self) -> ClientCounters:
-        """The client's own account; called by the outbox's thread."""
-        outbox = self.outbox
+        """The training side's account, to which the outbox, on whose thread this runs, adds its
+        own."""
         begun = self._started_at
         return ClientCounters(
             frames_measured=self._num_frames,
             frames_thinned=self._num_thinned,
-            frames_dropped=outbox.num_dropped if outbox else 0,
-            batches_rejected=outbox.outcome.batches_rejected if outbox else 0,
-            bytes_sent=outbox.outcome.bytes_sent if outbox else 0,
             errors=self._guard.num_errors,
             overhead_seconds=self._guard.seconds,
-            background_seconds=outbox.cpu_seconds if outbox else 0.0,
             training_seconds=time.perf_counter() - begun if begun is not None else 0.0,
         )
 
@@ -261,6 +259,10 @@ class Recorder:
         with as much as was measured of it."""
         if self._over or (crashed and self._meter.measured):
             self.close_step(FrameFlag.LAST, crashed=crashed)
+        elif self._closed is not None:
+            # Logged after the last step, such as the result of a validation: it has no step of its
+            # own to travel with.
+            self._closed.scalars.add_missing(self._scalars)
         self.complete_last(FrameFlag.LAST)
 
     def _own_cost(self, now: float) -> None:
