@@ -8,9 +8,10 @@ from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from foreshock.wire import CONTENT_TYPE, FrameBatch, schema_from_json
+from foreshock.wire import CONTENT_TYPE, FORMAT, FrameBatch, schema_from_json
 from pydantic import BaseModel
 
+from foreshock_service import __version__
 from foreshock_service.api.access import MayIngest
 from foreshock_service.api.body import parse_document, read_body
 from foreshock_service.api.context import InContext
@@ -54,6 +55,21 @@ class Stored(BaseModel):
     status: Literal["stored", "duplicate"]
     seq: int
     ord0: int | None
+
+
+class Door(BaseModel):
+    """What answers here, and which wire format it takes."""
+
+    service: Literal["foreshock"]
+    version: str
+    format: int
+
+
+@router.get("/ingest", summary="May this token send frames?")
+async def get_ingest(_actor: MayIngest) -> Door:
+    """The question of `foreshock doctor`: it stores nothing, and an answer says that the address is
+    that of a Foreshock service and the token has the scope ingest."""
+    return Door(service="foreshock", version=__version__, format=FORMAT)
 
 
 @router.post(

@@ -1,0 +1,1 @@
+"""What `foreshock doctor` looks at: whether a training that is started here would be seen."""
