@@ -34,6 +34,12 @@ def test_a_schema_comes_back_from_json_with_its_hash() -> None:
     assert (schema, schema.hash) == (again, again.hash)
 
 
+def test_a_schema_reckons_its_hash_once() -> None:
+    """Each batch asks for it, and the reckoning walks every series."""
+    schema = SeriesSchema((SERIES,))
+    assert schema.hash is schema.hash
+
+
 def test_the_hash_depends_on_the_order_of_the_series() -> None:
     """The rows of a frame follow the schema, so another order is another schema."""
     other = replace(SERIES, name="b.weight")
