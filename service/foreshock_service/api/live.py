@@ -49,7 +49,8 @@ async def _place(run: RunId, context: InContext, _actor: MayRead) -> AsyncIterat
 async def get_live(
     run: RunId, context: InContext, waiter: Annotated[Waiter, Depends(_place)]
 ) -> EventSourceResponse:
-    """Messages `{"upto": ord}` (frames below it can be fetched) and `{"incident": number}`.
+    """Messages `{"upto": ord}` (frames below it can be fetched), `{"incident": number}` and
+    `{"status": word}`.
 
     The first message tells the present `upto`. A stream that breaks may simply be opened again.
     """
@@ -57,17 +58,19 @@ async def get_live(
 
 
 async def _news(context: Context, run: str, waiter: Waiter) -> AsyncIterator[ServerSentEvent]:
-    upto, known = await run_in_threadpool(_look, context, run)
+    upto, known, status = await run_in_threadpool(_look, context, run)
     yield _message({"upto": upto})
     while not waiter.closed:
         await waiter.wait(at_most_seconds=POLL_SECONDS)
-        newest, present = await run_in_threadpool(_look, context, run)
+        newest, present, now = await run_in_threadpool(_look, context, run)
         if newest != upto:
             yield _message({"upto": newest})
+        if now != status:
+            yield _message({"status": now})
         for number, version in present.items():
             if known.get(number) != version:
                 yield _message({"incident": number})
-        upto, known = newest, present
+        upto, known, status = newest, present, now
 
 
 def _message(content: dict[str, Any]) -> ServerSentEvent:
@@ -79,7 +82,8 @@ def _check_run(context: Context, run: str) -> None:
         runs.get(session, run)
 
 
-def _look(context: Context, run: str) -> tuple[int, dict[int, int]]:
-    """The ord below which every frame can be fetched, and the version of each incident."""
+def _look(context: Context, run: str) -> tuple[int, dict[int, int], str]:
+    """The ord below which every frame can be fetched, each incident's version, and the status."""
     with context.store.read() as session:
-        return head.end_ord(session, run), incidents.versions(session, run)
+        status = str(runs.get(session, run).status)
+        return head.end_ord(session, run), incidents.versions(session, run), status

@@ -13,6 +13,7 @@ from foreshock_service.api.context import InContext
 from foreshock_service.api.parameters import Rank, RunId
 from foreshock_service.domain.runs import Run, RunHead, RunStatus
 from foreshock_service.store import detection, events, head, runs, schemas
+from foreshock_service.store.monitoring import Monitoring, monitoring_of
 from foreshock_service.store.session import ReadSession
 
 router = APIRouter(tags=["runs"])
@@ -83,6 +84,31 @@ class EventView(BaseModel):
     data: dict[str, Any]
 
 
+class MonitorView(BaseModel):
+    """What the monitor costs the newest attempt of the lowest rank, and what it lost.
+
+    Shares are of the training's wall time, `recent_share` of the newest 64 frames; seconds and
+    counts are of the whole attempt. While `thinned` the client measures less often than it was set,
+    to stay within its budget; `thinned_why` says how often and why.
+    """
+
+    share: float | None
+    recent_share: float | None
+    overhead_seconds: float
+    background_seconds: float
+    training_seconds: float
+    bytes_sent: int
+    frames_measured: int
+    frames_dropped: int
+    frames_thinned: int
+    batches_rejected: int
+    errors: int
+    thinned: bool
+    thinned_since: int | None
+    thinned_why: str
+    client_errors: list[EventView]
+
+
 class RunDetail(RunView):
     """One run with all that is small about it.
 
@@ -94,6 +120,7 @@ class RunDetail(RunView):
     ranks: list[int]
     attempts: list[AttemptView]
     schema_summary: SchemaSummary | None
+    monitor: MonitorView | None
     events: list[EventView]
 
 
@@ -144,6 +171,7 @@ def get_run(run: RunId, context: InContext, _actor: MayRead) -> RunDetail:
         attempts = runs.attempts(session, run)
         told = events.list_events(session, run, limit=MAX_EVENTS)
         summary = _summary(session, newest)
+        account = None if newest is None else monitoring_of(session, newest)
         detected = 0 if newest is None else detection.next_ord(session, run, newest.rank)
     return RunDetail(
         **_fields(found, newest),
@@ -152,6 +180,7 @@ def get_run(run: RunId, context: InContext, _actor: MayRead) -> RunDetail:
         ranks=ranks,
         attempts=[AttemptView.model_validate(item, from_attributes=True) for item in attempts],
         schema_summary=summary,
+        monitor=None if account is None else _monitor_view(account),
         events=[EventView.model_validate(item, from_attributes=True) for item in told],
     )
 
@@ -208,6 +237,35 @@ def _head_view(newest: RunHead) -> HeadView:
         device=newest.device,
         scalars=head.numbers_to_json(newest.scalars),
         counters=dict(newest.counters),
+    )
+
+
+def _monitor_view(account: Monitoring) -> MonitorView:
+    def count(name: str) -> int:
+        return int(account.counters.get(name, 0))
+
+    def seconds(name: str) -> float:
+        return float(account.counters.get(name, 0.0))
+
+    thinned = account.thinned
+    return MonitorView(
+        share=account.share,
+        recent_share=account.recent_share,
+        overhead_seconds=seconds("overhead_seconds"),
+        background_seconds=seconds("background_seconds"),
+        training_seconds=seconds("training_seconds"),
+        bytes_sent=count("bytes_sent"),
+        frames_measured=count("frames_measured"),
+        frames_dropped=count("frames_dropped"),
+        frames_thinned=count("frames_thinned"),
+        batches_rejected=count("batches_rejected"),
+        errors=count("errors"),
+        thinned=thinned is not None,
+        thinned_since=account.thinned_since,
+        thinned_why="" if thinned is None else str(thinned.data.get("message", ""))[:1000],
+        client_errors=[
+            EventView.model_validate(item, from_attributes=True) for item in account.errors
+        ],
     )
 
 

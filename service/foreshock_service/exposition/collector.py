@@ -31,6 +31,41 @@ SCALARS: Final[Mapping[str, tuple[str, str]]] = {
 """Scalars of a frame that every dashboard wants, with the metric that each becomes."""
 
 
+COUNTERS: Final[Mapping[str, tuple[str, str]]] = {
+    "frames_measured": ("foreshock_run_frames_measured", "Frames that the client measured."),
+    "frames_thinned": (
+        "foreshock_run_frames_thinned",
+        "Frames measured while the client kept to its budget by measuring less often.",
+    ),
+    "frames_dropped": (
+        "foreshock_run_frames_dropped",
+        "Frames that the client dropped in this attempt because its spool was full.",
+    ),
+    "batches_rejected": (
+        "foreshock_run_batches_rejected",
+        "Batches that the service refused for good, so that their frames are lost.",
+    ),
+    "errors": (
+        "foreshock_run_client_errors",
+        "Failures inside the client; each switches off the part that failed.",
+    ),
+    "bytes_sent": ("foreshock_run_sent_bytes", "Bytes of batches that the service acknowledged."),
+    "overhead_seconds": (
+        "foreshock_run_monitor_seconds",
+        "Time that the training spent in the monitor, in its own thread.",
+    ),
+    "background_seconds": (
+        "foreshock_run_monitor_background_seconds",
+        "CPU time of the client's threads that send.",
+    ),
+    "training_seconds": (
+        "foreshock_run_training_seconds",
+        "Wall time of the training since its first step.",
+    ),
+}
+"""The client's counters with the metric that each becomes; they begin again with an attempt."""
+
+
 class RunCollector(Collector):
     """Gauges of the runs that train now, or ended within the hour."""
 
@@ -74,7 +109,8 @@ class RunCollector(Collector):
             _overhead,
         )
         yield _incidents(samples)
-        yield _dropped(samples)
+        for counter, (name, text) in COUNTERS.items():
+            yield _counter(name, text, samples, counter)
 
 
 def _scalar(name: str, item: RunSample) -> float | None:
@@ -107,16 +143,11 @@ def _incidents(samples: list[RunSample]) -> Metric:
     return family
 
 
-def _dropped(samples: list[RunSample]) -> Metric:
-    family = CounterMetricFamily(
-        "foreshock_run_frames_dropped",
-        "Frames that the client dropped in this attempt because its spool was full.",
-        labels=LABELS,
-    )
+def _counter(name: str, text: str, samples: list[RunSample], counter: str) -> Metric:
+    family = CounterMetricFamily(name, text, labels=LABELS)
     for item in samples:
         if item.head is not None:
-            count = item.head.counters.get("frames_dropped", 0)
-            family.add_metric((item.run_id, item.project), count)
+            family.add_metric((item.run_id, item.project), item.head.counters.get(counter, 0))
     return family
 
 

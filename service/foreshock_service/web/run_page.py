@@ -21,6 +21,7 @@ MODULES: Final = (
     "heatmap.js",
     "lane.js",
     "live.js",
+    "monitor.js",
     "news.js",
     "numbers.js",
     "palette.js",

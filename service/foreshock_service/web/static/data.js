@@ -38,6 +38,7 @@ export class RunData {
       events: /** @type {Record<string, any>[]} */ (answer.events ?? []).map(toEvent),
       status: String(answer.status),
       heardAt: 1000 * Number(answer.heard_at),
+      monitor: toMonitor(answer.monitor),
     };
   }
 
@@ -162,6 +163,28 @@ function toTrack(ords, end, low, mean, high, nonfinite, baseline) {
 /** @param {Record<string, any>} answer @returns {import("./state.js").RunEvent} */
 function toEvent(answer) {
   return { kind: String(answer.kind), step: answer.step ?? null, label: String(answer.kind) };
+}
+
+/** @param {Record<string, any> | null} answer @returns {import("./monitor.js").Monitor | null} */
+function toMonitor(answer) {
+  if (!answer) return null;
+  const training = Number(answer.training_seconds);
+  return {
+    share: answer.recent_share ?? answer.share,
+    wholeShare: answer.share,
+    background: training > 0 ? Number(answer.background_seconds) / training : null,
+    sent: Number(answer.bytes_sent),
+    dropped: Number(answer.frames_dropped),
+    refused: Number(answer.batches_rejected),
+    errors: Number(answer.errors),
+    thinnedSince: answer.thinned ? answer.thinned_since ?? 0 : null,
+    why: String(answer.thinned_why),
+    told: /** @type {Record<string, any>[]} */ (answer.client_errors).map((event) => ({
+      step: event.step ?? null,
+      part: String(event.data.part ?? ""),
+      message: String(event.data.error ?? ""),
+    })),
+  };
 }
 
 /** @param {Record<string, any>} answer @returns {Incident} */

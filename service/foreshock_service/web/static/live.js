@@ -4,7 +4,7 @@
  * tells the others; a hidden tab does not listen at all.
  */
 
-/** @typedef {{upto?: number, incident?: number}} News */
+/** @typedef {{upto?: number, incident?: number, status?: string}} News */
 /** @typedef {"live" | "lost" | "waiting"} Condition */
 
 export class Live {

@@ -2,6 +2,7 @@
 /** Keeps the page up with its run: asks for what the live stream says is new, one round at a time. */
 import { Live } from "./live.js";
 import { whole } from "./numbers.js";
+import { drawMonitor } from "./monitor.js";
 import { element, write } from "./readout.js";
 import { inTurn } from "./turns.js";
 import { clamp } from "./view.js";
@@ -42,6 +43,8 @@ export class Follower {
       this.state.heardAt = Date.now();
       this.due.frames = true;
     }
+    // A run that ends may do so without a frame.
+    if (news.status !== undefined) this.due.frames = true;
     if (news.incident !== undefined) this.due.incidents = true;
     void this.catchUp();
   }
@@ -66,6 +69,7 @@ export class Follower {
     const fresh = await this.data.run();
     Object.assign(state, { events: fresh.events, status: fresh.status, heardAt: fresh.heardAt });
     this.#showCondition("live", { caughtUp: true });
+    drawMonitor(fresh.monitor);
     if (fresh.frames === before) return;
     state.frames = fresh.frames;
     if (state.following) {

@@ -5,6 +5,7 @@ import { Clock } from "./clock.js";
 import { RunData } from "./data.js";
 import { Fetching } from "./fetching.js";
 import { Follower } from "./news.js";
+import { drawMonitor } from "./monitor.js";
 import { Screen } from "./screen.js";
 import { element, write } from "./readout.js";
 import { gutter, readColours } from "./sheet.js";
@@ -232,7 +233,9 @@ function control() {
 
 async function start() {
   const [fresh, table, incidents] = await Promise.all([data.run(), data.series(), data.incidents()]);
-  Object.assign(state, fresh, { series: table.series, incidents });
+  const { monitor, ...known } = fresh;
+  Object.assign(state, known, { series: table.series, incidents });
+  drawMonitor(monitor);
   state.incident ??= incidents.findLast((incident) => incident.state === "open")?.number ?? null;
   fillMetrics(table.statistics);
   state.view = shared.view ?? { x0: 0, x1: state.frames, y0: 0, y1: Infinity };
