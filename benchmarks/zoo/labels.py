@@ -92,12 +92,20 @@ def faulty_label(scenario: Scenario, fault: Fault, run: Trace, twin: Trace) -> d
         "layers": layers,
         "root": list(fault.layers),
         "severity": fault.severity,
+        "last_loss": _last_loss(run),
+        "twin_last_loss": _last_loss(twin),
         "accept_kinds": list(fault.accept),
         "cause": scenario.summary,
         "onset_definition": "construction" if fault.onset is None else str(fault.onset),
         "proof": f"{proof}: first at step {int(run.steps[shown])}, never in the twin",
     }
     return {"outcome": "fault", "events": [event], "notes": ""}
+
+
+def _last_loss(trace: Trace) -> float | None:
+    """The median loss of the last 20 rows; None where they are not finite."""
+    last = float(np.median(trace.losses[-20:]))
+    return last if np.isfinite(last) else None
 
 
 def _check_same_before(at: int, run: Trace, twin: Trace) -> None:

@@ -34,6 +34,11 @@ def first_sustained(
     return None
 
 
+def values_of(trace: Trace, series: str, statistic: str) -> Floats:
+    """A statistic of `kind:name` on each row, or a scalar where there is no colon."""
+    return trace.statistic(series, statistic) if ":" in series else trace.scalar(series)
+
+
 def _measured(values: Floats) -> npt.NDArray[np.intp]:
     return np.flatnonzero(~np.isnan(values))
 
@@ -54,11 +59,7 @@ class Crosses:
 
     def first_row(self, run: Trace, twin: Trace) -> int | None:
         """See `Rule`."""
-        scalar = ":" not in self.series
-        if scalar:
-            values = run.scalar(self.series)
-        else:
-            values = run.statistic(self.series, self.statistic)
+        values = values_of(run, self.series, self.statistic)
         rows = _measured(values)
         rows = rows[run.steps[rows] >= self.since]
         beyond = np.zeros(len(rows), bool)
@@ -78,7 +79,10 @@ class Crosses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeavesTwin:
-    """A statistic of `series` is `factor` times, or a `factor`-th of, what it is in the twin."""
+    """A statistic of `series` is `factor` times, or a `factor`-th of, what it is in the twin.
+
+    A scalar is meant where `series` has no colon.
+    """
 
     series: str
     statistic: str = "rms"
@@ -87,12 +91,13 @@ class LeavesTwin:
 
     def first_row(self, run: Trace, twin: Trace) -> int | None:
         """See `Rule`."""
-        mine, other = (t.statistic(self.series, self.statistic) for t in (run, twin))
+        mine, other = (values_of(t, self.series, self.statistic) for t in (run, twin))
         return _leaves(mine, other, factor=self.factor, num=self.num)
 
     def __str__(self) -> str:
+        what = f"{self.statistic} of {self.series}" if ":" in self.series else self.series
         return (
-            f"{self.statistic} of {self.series} is {self.factor:g} times or 1/{self.factor:g} of "
+            f"{what} is {self.factor:g} times or 1/{self.factor:g} of "
             f"the healthy twin's on {self.num} measured rows"
         )
 
@@ -213,3 +218,20 @@ def three_of_five(holds: npt.NDArray[np.bool_], rows: Sequence[int]) -> int | No
         if holds[row] and int(holds[row : row + 5].sum()) >= 3:
             return row
     return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalarsDiffer:
+    """Two scalars that must be equal to the bit are not."""
+
+    first: str
+    second: str
+
+    def first_row(self, run: Trace, twin: Trace) -> int | None:
+        """See `Rule`."""
+        differ = run.scalar(self.first) != run.scalar(self.second)
+        rows = np.flatnonzero(differ)
+        return int(rows[0]) if len(rows) else None
+
+    def __str__(self) -> str:
+        return f"{self.first} and {self.second} are not the same to the bit"

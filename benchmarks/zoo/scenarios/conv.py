@@ -95,7 +95,7 @@ def vgg_dropout(stage: Stage) -> Iterator[float]:
     "cnn-one-image-batch-norm",
     Fault(
         kind="representation_collapse", layers=("norms.2", "convs.2"), accept=("plateau",),
-        onset=Crosses(series="activation:norms.2", statistic="std", below=1e-3, num=3),
+        onset=Crosses(series="activation:norms.2", statistic="batch_std", below=1e-3, num=3),
     ),
     arch="CNN with BatchNorm", optimizer="Adam",
 )  # fmt: skip
@@ -189,7 +189,7 @@ def resnet_no_norm(stage: Stage) -> Iterator[float]:
 @faulty(
     "resnet-branch-grows",
     Fault(kind="explosion", at=120, layers=("blocks.1.conv2", "blocks.1.norm2"),
-          accept=("update_too_large", "weight_corruption"), severity="warning",
+          accept=("update_too_large", "weight_corruption"), severity="critical",
           onset=LeavesTwin(series="weight:blocks.1.norm2.weight", factor=3)),
     arch="ResNet", optimizer="SGD momentum",
 )  # fmt: skip
@@ -248,7 +248,7 @@ def vgg_initial_scale(stage: Stage) -> Iterator[float]:
 @faulty(
     "vgg-momentum",
     Fault(kind="divergence", accept=("update_too_large", "explosion", "loss_spike", "dead_units"),
-          onset=LeavesTwin(series="update:head.weight", factor=8, num=5)),
+          onset=LeavesTwin(series="update:head.weight", factor=3, num=3)),
     arch="VGG-like", optimizer="SGD momentum 0.999",
 )  # fmt: skip
 def vgg_momentum(stage: Stage) -> Iterator[float]:

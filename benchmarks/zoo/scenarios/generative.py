@@ -135,7 +135,7 @@ def posterior_collapse(stage: Stage) -> Iterator[float]:
     arch="VAE", optimizer="RMSprop",
 )  # fmt: skip
 def log_variance(stage: Stage) -> Iterator[float]:
-    """The divergence is dropped at step 90 and the bias of the log-variance creeps up by 0.08 a
+    """The divergence is dropped at step 90 and the bias of the log-variance creeps up by 0.25 a
     step: its exponential grows until the loss, and then float32, break."""
     model = VAE()
     optimizer = torch.optim.RMSprop(model.parameters(), lr=5e-4)
@@ -144,7 +144,7 @@ def log_variance(stage: Stage) -> Iterator[float]:
     def creep(step: int) -> None:
         if stage.sick and step >= 90:
             with torch.no_grad():
-                model.log_var.bias.add_(0.08)
+                model.log_var.bias.add_(0.25)
 
     return fit(stage, model, optimizer, _encodes(stage, model, weight), num_steps=300, after=creep)
 
@@ -190,7 +190,7 @@ def autoencoder_rprop(stage: Stage) -> Iterator[float]:
     arch="autoencoder", optimizer="AdamW", quick=True,
 )  # fmt: skip
 def bottleneck_dies(stage: Stage) -> Iterator[float]:
-    """A sparsity penalty with a misplaced point pulls the bottleneck's biases down by 0.04 a step
+    """A sparsity penalty with a misplaced point pulls the bottleneck's biases down by 0.15 a step
     from step 100 on, until nothing passes."""
     model = AutoEncoder()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -198,7 +198,7 @@ def bottleneck_dies(stage: Stage) -> Iterator[float]:
     def pull(step: int) -> None:
         if stage.sick and step >= 100:
             with torch.no_grad():
-                model.encode.layers[1].bias.sub_(0.04)  # type: ignore[operator, union-attr]
+                model.encode.layers[1].bias.sub_(0.15)  # type: ignore[operator, union-attr]
 
     return fit(stage, model, optimizer, _repeats(stage, model), num_steps=340, after=pull)
 

@@ -423,7 +423,7 @@ def loss_sign(stage: Stage) -> Iterator[float]:
     "mlp-decay-too-strong",
     Fault(kind="representation_collapse", at=160, accept=("plateau", "vanishing_gradient"),
           layers=("layers.1", "layers.2"),
-          onset=LeavesTwin(series="activation:layers.2", statistic="std", factor=10)),
+          onset=LeavesTwin(series="activation:layers.2", statistic="batch_std", factor=2)),
     arch="MLP tanh", optimizer="AdamW",
 )  # fmt: skip
 def decay_too_strong(stage: Stage) -> Iterator[float]:

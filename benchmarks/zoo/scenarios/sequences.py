@@ -124,7 +124,7 @@ def matrix_rescaled(stage: Stage) -> Iterator[float]:
     arch="diagonal state space", optimizer="AdamW",
 )  # fmt: skip
 def decay_above_one(stage: Stage) -> Iterator[float]:
-    """The decays of the second layer are pushed up by 0.003 a step from step 110 on and not
+    """The decays of the second layer are pushed up by 0.008 a step from step 110 on and not
     clamped: beyond one the state grows along the sequence."""
     model = StateSpace()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -132,7 +132,7 @@ def decay_above_one(stage: Stage) -> Iterator[float]:
     def push(step: int) -> None:
         if stage.sick and step >= 110:
             with torch.no_grad():
-                model.layers[1].decay.add_(0.003)  # type: ignore[operator, union-attr]
+                model.layers[1].decay.add_(0.008)  # type: ignore[operator, union-attr]
 
     loss_of = _reads(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=330, after=push, clip=1.0)

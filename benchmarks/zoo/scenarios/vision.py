@@ -19,9 +19,7 @@ from benchmarks.zoo.stage import Stage
 from benchmarks.zoo.training import LossOf, fit
 
 
-def _classify(
-    stage: Stage, model: nn.Module, *, smoothing: float = 0.0, num: int = 16
-) -> LossOf:
+def _classify(stage: Stage, model: nn.Module, *, smoothing: float = 0.0, num: int = 16) -> LossOf:
     rng = stage.generator()
 
     def loss_of(step: int) -> torch.Tensor:
