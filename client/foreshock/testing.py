@@ -4,13 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from foreshock.transport import Answer
-from foreshock.wire import Event, FrameBatch, SeriesSchema, decode_batch, schema_from_json
+from foreshock.wire import (
+    KINDS,
+    STATISTICS,
+    Event,
+    FrameBatch,
+    FrameFlag,
+    SeriesSchema,
+    decode_batch,
+    schema_from_json,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedFrame:
+    """One step as it was sent, without its statistics: see `RecordingTransport.statistic`."""
+
+    step: int
+    flags: FrameFlag
+    scalars: dict[str, float]
+    batch_id: str | None
 
 
 class RecordingTransport:
     """A service in memory: keeps what it is sent, decoded, and stores a resend once.
+
+    Frames come from a thread of the client's: call `watch.flush()` or `watch.close()` before you
+    look at them.
 
     `answers` are given first, one a post of frames, before it begins to accept:
     `RecordingTransport(answers=[Answer(status=503)])`.
@@ -52,6 +75,34 @@ class RecordingTransport:
         return [event for batch in self.batches for event in batch.events]
 
     @property
+    def frames(self) -> list[RecordedFrame]:
+        """Every frame, in the order in which they came."""
+        return [
+            RecordedFrame(
+                step=int(batch.steps[i]),
+                flags=FrameFlag(int(batch.flags[i])),
+                scalars={
+                    name: float(batch.scalars[i, k])
+                    for k, name in enumerate(batch.scalar_names)
+                    if batch.scalar_present[i, k]
+                },
+                batch_id=batch.batch_ids[i] if batch.batch_ids else None,
+            )
+            for batch in self.batches
+            for i in range(len(batch.steps))
+        ]
+
+    def series(self, kind: str) -> list[str]:
+        """Names of the series of one kind that were ever measured, in forward order.
+
+        Raises:
+            ValueError: there is no such kind.
+        """
+        _check(kind, KINDS, "kind")
+        found = (s.name for x in self.schemas.values() for s in x.series if s.kind == kind)
+        return list(dict.fromkeys(found))
+
+    @property
     def steps(self) -> list[int]:
         """The steps of every frame, in the order in which they came."""
         return [int(step) for batch in self.batches for step in batch.steps]
@@ -67,7 +118,14 @@ class RecordingTransport:
         }
 
     def statistic(self, kind: str, name: str, statistic: str) -> dict[int, float]:
-        """One statistic of one series by step; NaN where the tensor was not measured."""
+        """One statistic of one series by step; NaN where the tensor was not measured, and empty
+        for a series that never was.
+
+        Raises:
+            ValueError: there is no such kind or statistic.
+        """
+        _check(kind, KINDS, "kind")
+        _check(statistic, STATISTICS, "statistic")
         values: dict[int, float] = {}
         for batch in self.batches:
             if batch.schema is None:
@@ -80,3 +138,8 @@ class RecordingTransport:
                 for i, step in enumerate(batch.steps):
                     values[int(step)] = float(batch.stats[i, row, column])
         return values
+
+
+def _check(name: str, allowed: tuple[str, ...], what: str) -> None:
+    if name not in allowed:
+        raise ValueError(f"there is no {what} {name!r}; there are {', '.join(allowed)}")
