@@ -1,25 +1,26 @@
 """Forward hooks: activations are measured inside the hook, before anything can overwrite them, and
-their gradients by a hook on the tensor itself.
+their gradients by a hook on the tensor itself. In compiled code an operator does both.
 
 Module backward hooks are not used: they refuse in-place operations and wrap the outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
+from foreshock.hooks.compiled import ATTRIBUTE, Place, measure_output
 from foreshock.hooks.guard import Guard
-from foreshock.hooks.meter import Meter, local, measurable
-from foreshock.hooks.outputs import float_tensors, unit_view
+from foreshock.hooks.measured import LeafHooks, Measured, in_recomputation
+from foreshock.hooks.meter import Meter
+from foreshock.hooks.observed import Observations
+from foreshock.hooks.outputs import float_tensors
 from foreshock.hooks.selection import Selection
-from foreshock.hooks.series import OBSERVED
-from foreshock.reducers.protocol import UnitView
 
 _CONTAINERS: Final = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _SILENT: Final = (nn.Identity, nn.Dropout, nn.Flatten, nn.Unflatten, *_CONTAINERS)
@@ -44,18 +45,30 @@ def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def watched_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Modules whose outputs are measured: leaves, owners of parameters, and the blocks that a
-    container lists, such as the layers of a transformer."""
+    container lists, such as the layers of a transformer. Never a wrapper: what is in it has its
+    name."""
     listed = {
-        id(child)
+        id(_unwrapped(child))
         for _, module in named_modules(model)
         if isinstance(module, _CONTAINERS)
         for child in module.children()
     }
     for name, module in named_modules(model):
+        if _unwrapped(module) is not module:
+            continue
         leaf = next(module.children(), None) is None
         owner = bool(module._parameters)
         if (leaf or owner or id(module) in listed) and not isinstance(module, _SILENT):
             yield name or "(model)", module
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """What a wrapper for compiling, sharding or checkpointing has in it; else the module."""
+    for name in _WRAPPERS & module._modules.keys():
+        inner = module._modules[name]
+        if inner is not None:
+            return _unwrapped(inner)
+    return module
 
 
 class _ForwardHook:
@@ -63,20 +76,22 @@ class _ForwardHook:
     an average of the weights, and a pickled model carry a call in its place that does nothing and
     needs no Foreshock where it is loaded."""
 
-    def __init__(
-        self, name: str, guard: Guard, after_forward: Callable[[str, nn.Module, Any], None]
-    ) -> None:
-        self._name, self._part = name, f"activation {name}"
-        self._guard, self._after_forward = guard, after_forward
+    def __init__(self, place: Place[_Watched]) -> None:
+        self._place = place
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Measure the output, unless this forward is not one of training."""
-        # Under torch.compile this is constant, and the hook disappears from the graph: nothing
-        # is measured inside compiled regions, and no graph break is added.
+        """Measure the output, unless this forward is not one of training, or nothing is due.
+
+        This is the path that every module takes in every forward: nothing is called that an idle
+        step does not need.
+        """
         if torch.compiler.is_compiling():
+            # The hook itself must stay out of the graph: nothing of `self` is read here.
+            measure_output(module, output)
             return
-        if module.training and not torch.is_inference_mode_enabled() and not _in_recomputation():
-            self._guard.run(self._part, self._after_forward, self._name, module, output)
+        for watched in self._place.receivers:
+            if (watched.meter.forward_due or not watched.called) and _is_training(module):
+                watched.guard.run(watched.part, watched.after_forward, output)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """How pickle and copy see it: a method of the standard library that takes anything and
@@ -84,10 +99,67 @@ class _ForwardHook:
         return getattr, (nullcontext(), "__exit__")
 
 
+class _Watched:
+    """A module of one watch: what happens after its forward, in eager mode or in a graph."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        measured: Measured,
+        meter: Meter,
+        guard: Guard,
+        *,
+        part: str,
+        on_first: Callable[[], None],
+        on_forward: Callable[[], None],
+    ) -> None:
+        self.module, self.meter, self.guard, self.part = module, meter, guard, part
+        self._measured = measured
+        self._on_first, self._on_forward = on_first, on_forward
+        self._epoch = -1
+        self.called = False
+        """Whether a training forward has come here."""
+
+    def after_forward(self, output: Any) -> None:
+        """Measure an output of eager mode, and have its gradients measured."""
+        self._begin()
+        meter, measured = self.meter, self._measured
+        activation, gradient = meter.activation_due, meter.gradient_due
+        if activation or gradient:
+            for path, tensor in float_tensors(output):
+                if activation:
+                    measured.activation(path, tensor)
+                if gradient and tensor.requires_grad:
+                    measured.follow(path, tensor)
+
+    def in_forward(self, path: str, tensor: torch.Tensor) -> None:
+        """Measure an output of compiled code."""
+        if (self.meter.forward_due or not self.called) and _is_training(self.module):
+            self.guard.run(self.part, self._in_forward, path, tensor)
+
+    def in_backward(self, path: str, gradient: torch.Tensor) -> None:
+        """Measure a gradient of compiled code, if its forward was one of this step's training."""
+        if self.meter.gradient_due and self._epoch == self.meter.epoch:
+            self.guard.run(f"activation_grad {self.part}", self._measured.gradient, path, gradient)
+
+    def _in_forward(self, path: str, tensor: torch.Tensor) -> None:
+        self._begin()
+        self._epoch = self.meter.epoch
+        if self.meter.activation_due:
+            self._measured.activation(path, tensor)
+
+    def _begin(self) -> None:
+        if self.meter.listening:
+            self._on_forward()
+        if not self.called:
+            self.called = True
+            self._on_first()
+
+
 class ActivationHooks:
     """Hooks on named modules. `on_forward` is called when a training forward reaches any of them,
     before it is measured: a step may begin there. `selection` says which tensors given to
-    `observe` are measured."""
+    `observe` are measured; `kinds` are those that are ever due."""
 
     def __init__(
         self,
@@ -97,91 +169,61 @@ class ActivationHooks:
         *,
         selection: Selection,
         on_forward: Callable[[], None],
+        kinds: Collection[str],
     ) -> None:
-        self._meter, self._guard, self._on_forward = meter, guard, on_forward
-        self._selection = selection
-        self._leaf_hooks: list[RemovableHandle] = []
-        self._leaf_epoch = meter.epoch
-        self._handles = [
-            module.register_forward_hook(_ForwardHook(name, guard, self._after_forward))
+        self._leaves = LeafHooks()
+        self.observations = Observations(
+            meter, guard, self._leaves, selection=selection, kinds=kinds
+        )
+        self._watched = [
+            _Watched(
+                module,
+                Measured(name, module, meter, guard, self._leaves),
+                meter,
+                guard,
+                part=f"activation {name}",
+                on_first=partial(meter.series.saw_forward, name),
+                on_forward=on_forward,
+            )
             for name, module in modules
         ]
+        for watched in self._watched:
+            _place_of(watched.module).join(watched, kinds)
+
+    @property
+    def modules(self) -> dict[nn.Module, bool]:
+        """The modules with a hook, and whether a training forward has called it."""
+        return {watched.module: watched.called for watched in self._watched}
 
     def remove(self) -> None:
-        """Take every hook off the model."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        self._forget_leaves()
-
-    def observe(self, name: Any, tensor: Any) -> None:
-        """Measure a tensor that no module returns, under a name of the user's."""
-        if not isinstance(name, str) or not name:
-            raise TypeError("observe(name, tensor): the first argument is the name, a text")
-        if not isinstance(tensor, torch.Tensor) or not measurable(tensor):
-            raise TypeError(f"observe({name!r}): give a dense tensor of floats")
-        if _in_recomputation() or not self._selection.wants(name, tensor):
-            return
-        self._measure(name, OBSERVED, tensor, None, None)
-
-    def _after_forward(self, name: str, module: nn.Module, output: Any) -> None:
-        self._on_forward()
-        self._meter.series.saw_forward(name)
-        if not self._meter.due & {"activation", "activation_grad"}:
-            return
-        for path, tensor in float_tensors(output):
-            self._measure(name + path, "", tensor, name, module)
-
-    def _measure(
-        self,
-        name: str,
-        module_type: str,
-        tensor: torch.Tensor,
-        module_name: str | None,
-        module: nn.Module | None,
-    ) -> None:
-        meter = self._meter
-        place = module_name if module_name is not None else name
-        values = local(tensor)
-        if "activation" in meter.due:
-            row = meter.series.row("activation", name, values, place, module_type)
-            units: list[UnitView | None] = [unit_view(module, values)]
-            meter.measure("activation", [row], [values], units=units)
-        if "activation_grad" in meter.due and tensor.requires_grad:
-            row = meter.series.row("activation_grad", name, values, place, module_type)
-            if row >= 0:
-                handle = tensor.register_hook(self._gradient_hook(row, name, meter.epoch))
-                if tensor.is_leaf:
-                    self._remember_leaf(handle)
-
-    def _remember_leaf(self, handle: RemovableHandle) -> None:
-        """A leaf, such as a parameter that a module returns, outlives its step with every hook."""
-        if self._leaf_epoch != self._meter.epoch:
-            self._forget_leaves()
-            self._leaf_epoch = self._meter.epoch
-        self._leaf_hooks.append(handle)
-
-    def _forget_leaves(self) -> None:
-        for handle in self._leaf_hooks:
-            handle.remove()
-        self._leaf_hooks = []
-
-    def _gradient_hook(self, row: int, name: str, epoch: int) -> Callable[[torch.Tensor], None]:
-        part = f"activation_grad {name}"
-
-        def measure(gradient: torch.Tensor) -> None:
-            if torch.compiler.is_compiling():
-                return
-            self._guard.run(part, self._gradient, row, gradient, epoch)
-
-        return measure
-
-    def _gradient(self, row: int, gradient: torch.Tensor, epoch: int) -> None:
-        # A graph kept from an earlier step may be walked again: its rows belong to that step.
-        if epoch == self._meter.epoch and measurable(gradient):
-            self._meter.measure("activation_grad", [row], [local(gradient)])
+        """Take every hook off the model. Where compiled code measures one stays, which does
+        nothing: to take it off would be to compile that code once more."""
+        watched, self._watched = self._watched, []
+        for item in watched:
+            _leave(item)
+        self.observations.remove()
+        self._leaves.forget()
 
 
-def _in_recomputation() -> bool:
-    """Whether a forward runs inside a backward, as activation checkpointing makes it."""
-    return torch._C._current_graph_task_id() != -1
+def _place_of(module: nn.Module) -> Place[_Watched]:
+    """The place of a module, with the one hook on it that all watches share."""
+    place: Place[_Watched] | None = module.__dict__.get(ATTRIBUTE)
+    if place is None:
+        place = Place()
+        place.hook = module.register_forward_hook(_ForwardHook(place))
+        # Not by setattr: it is no part of the model, and some modules refuse what they don't know.
+        module.__dict__[ATTRIBUTE] = place
+    return place
+
+
+def _leave(watched: _Watched) -> None:
+    place: Place[_Watched] | None = watched.module.__dict__.get(ATTRIBUTE)
+    if place is not None:
+        place.leave(watched)
+        if not place.receivers and not place.in_graph and place.hook is not None:
+            place.hook.remove()
+            del watched.module.__dict__[ATTRIBUTE]
+
+
+def _is_training(module: nn.Module) -> bool:
+    return module.training and not torch.is_inference_mode_enabled() and not in_recomputation()

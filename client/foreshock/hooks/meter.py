@@ -24,21 +24,37 @@ def measurable(tensor: torch.Tensor) -> bool:
 
 class Meter:
     """One step's measurements. `epoch` counts steps, so that a late hook can tell that its step is
-    over; `measured` holds the kinds of which anything was measured."""
+    over; `measured` holds the kinds of which anything was measured.
+
+    What a forward hook asks is an attribute that is worked out once a step: every module asks it
+    in every forward."""
 
     def __init__(self, reducer: Reducer, series: SeriesTable) -> None:
         self.reducer, self.series = reducer, series
         self.due: frozenset[str] = frozenset()
         self.measured: set[str] = set()
         self.epoch = 0
+        self.activation_due = self.gradient_due = False
+        self.listening = True
+        """Whether somebody waits to hear of the next training forward."""
+        self.forward_due = True
+        """Whether a forward hook has anything to do."""
 
     def begin(self, due: frozenset[str], *, room_for: int = 0) -> None:
         """Start a step, with room for the series that came up in the last one."""
         self.due = due
         self.measured = set()
         self.epoch += 1
+        self.activation_due = "activation" in due
+        self.gradient_due = "activation_grad" in due
+        self.listen(self.listening)
         if self.series.grow(room_for):
             self.reducer.resize(self.series.capacity)
+
+    def listen(self, wanted: bool) -> None:
+        """Say whether the next training forward must be told."""
+        self.listening = wanted
+        self.forward_due = wanted or self.activation_due or self.gradient_due
 
     def measure(
         self,
@@ -59,6 +75,11 @@ class Meter:
             units=None if units is None else [units[i] for i in chosen],
             scale=scale,
         )
+        self.measured.add(kind)
+
+    def measure_one(self, kind: str, row: int, tensor: torch.Tensor, unit: UnitView | None) -> None:
+        """Merge one tensor into its row."""
+        self.reducer.measure((row,), (tensor,), units=(unit,))
         self.measured.add(kind)
 
     def finish(self) -> Pending:

@@ -16,6 +16,7 @@ from foreshock.hooks.meter import Meter
 from foreshock.hooks.optimizers import OptimizerHooks, named_parameters
 from foreshock.hooks.selection import Selection
 from foreshock.hooks.series import SeriesTable
+from foreshock.hooks.stale import StaleGraphs
 from foreshock.reducers import select_reducer
 from foreshock.sampling import cadence_of
 from foreshock.sender import Outbox
@@ -103,10 +104,11 @@ def watch(
     guard = Guard(report)
     series = SeriesTable(named_modules(model), max_series=known.max_series)
     meter = Meter(reducer, series)
+    budget = Budget(cadence_of(known), share=known.overhead_budget)
     recorder = Recorder(
         meter,
         guard,
-        Budget(cadence_of(known), share=known.overhead_budget),
+        budget,
         first_step=known.first_step,
         room_for=3 * len(parameters) + 3 * len(modules) + 64,
         has_all_gradients=all(p in parameters for p in names if p.requires_grad),
@@ -123,9 +125,18 @@ def watch(
         after_step=recorder.after_optimizer,
     )
     recorder.attach(outbox, hooks, optimizers)
+    kinds = {kind for kind, every in budget.cadence.every.items() if every}
     activations = ActivationHooks(
-        modules, meter, guard, selection=selection, on_forward=recorder.on_forward
+        modules,
+        meter,
+        guard,
+        selection=selection,
+        on_forward=recorder.on_forward,
+        kinds=kinds,
     )
+    if kinds & {"activation", "activation_grad"}:
+        stale = StaleGraphs(model)
+        recorder.after_first_step = lambda: stale.check(activations.modules)
     recorder.event("started", about, with_step=False)
     handle = Watch(
         Parts(

@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 
 from foreshock.hooks.activations import ActivationHooks
+from foreshock.hooks.compiled import measure_tensors
 from foreshock.hooks.guard import Guard
 from foreshock.hooks.optimizers import OptimizerHooks
 from foreshock.logs import logger
@@ -53,6 +54,7 @@ class Watch:
         self, parts: Parts | None, *, on_drop: Callable[[Outbox], object] | None = None
     ) -> None:
         self._parts, self._on_drop = parts, on_drop
+        self._observed = parts.activations.observations.place if parts else None
 
     @property
     def run_id(self) -> str | None:
@@ -98,9 +100,13 @@ class Watch:
 
     def observe(self, name: str, tensor: torch.Tensor) -> None:
         """Measure a tensor that no module returns, such as attention logits, as an activation.
-        Inside a compiled region it does nothing, and breaks no graph."""
-        if self._parts is not None and not torch.compiler.is_compiling():
-            self._parts.guard.run(_observing(name), self._parts.activations.observe, name, tensor)
+        It does the same inside a compiled region, and breaks no graph there."""
+        if torch.compiler.is_compiling():
+            # Nothing of `_parts` is read here: the graph must not depend on what close() changes.
+            measure_tensors(self._observed, name, tensor)
+        elif self._parts is not None:
+            observations = self._parts.activations.observations
+            self._parts.guard.run(_observing(name), observations.measure, name, tensor)
 
     def grads_ready(self) -> None:
         """Measure the gradients now: call it before clipping, and after `scaler.unscale_`. Without

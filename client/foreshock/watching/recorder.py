@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -87,6 +87,8 @@ class Recorder:
         self.hooks: OptimizerHooks | None = None
         self.owner: object = None
         """The handle, so that it lives for as long as a hook can reach this."""
+        self.after_first_step: Callable[[], None] | None = None
+        """Called once, outside of any forward, when all of the first one's hooks have been."""
         self._lock = threading.RLock()
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
         self._step, self._index = first_step, 0
@@ -154,6 +156,7 @@ class Recorder:
         if self._over and (self._by_hand is False or len(self._optimizers) < 2):
             self._by_hand = False
             self.close_step()
+        self._meter.listen(False)
 
     def before_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer is about to step. If the clock does so again, the step that it has ended
@@ -170,6 +173,9 @@ class Recorder:
         if optimizer is self._optimizers[0]:
             self._learning_rates()
             self._over = self._by_hand is not True
+            if self._over:
+                self._meter.listen(True)
+        self._first_step_over()
 
     def step_by_hand(self, step: int | None, batch_id: str | None) -> None:
         """`step()` was called: the step ends here, and from now on nowhere else."""
@@ -182,7 +188,13 @@ class Recorder:
                 self._guard.run("batch_id", self._name_batch, batch_id)
             if not self._optimizers and self.hooks is not None:
                 self.hooks.weights_only()
+            self._first_step_over()
             self.close_step()
+
+    def _first_step_over(self) -> None:
+        tell, self.after_first_step = self.after_first_step, None
+        if tell is not None:
+            self._guard.run("compiled code", tell)
 
     def _renumber(self, step: int) -> None:
         number = int(step)
