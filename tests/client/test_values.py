@@ -116,6 +116,22 @@ def test_a_frozen_parameter_has_no_gradient_and_no_update(attach: Attach) -> Non
     assert not listed & {("gradient", "0.weight"), ("update", "0.weight")}
 
 
+def test_a_parameter_group_that_comes_later_is_measured_from_then_on(attach: Attach) -> None:
+    """As gradual unfreezing does it: the optimizer's list of parameters is not remembered."""
+    model = perceptron()
+    first, _, last = model.children()
+    optimizer = torch.optim.SGD(last.parameters(), lr=0.1)
+    watch, transport = attach(model, optimizer)
+    train(model, optimizer, watch, num_steps=2)
+    optimizer.add_param_group({"params": list(first.parameters())})
+    train(model, optimizer, watch, num_steps=2)
+    watch.close()
+    for kind in ("gradient", "weight", "update"):
+        counts = list(transport.statistic(kind, "0.weight", "count").values())[-2:]
+        assert counts == [35.0, 35.0]
+    assert list(transport.statistic("update", "2.weight", "count").values())[-4:] == [14.0] * 4
+
+
 def test_a_parameter_that_missed_a_step_is_absent_there(attach: Attach) -> None:
     """A row of NaN tells a tensor that did not exist on a step."""
     model = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +20,17 @@ def named_parameters(model: nn.Module) -> dict[nn.Parameter, str]:
     parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     inner = model.module if isinstance(model, parallel) else model
     return {parameter: clean_name(name) for name, parameter in inner.named_parameters()}
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    """A parameter by its name, its row of each kind, and the copy of its weights. Rows are kept
+    because they never move; what a parameter holds is looked at anew on every step."""
+
+    parameter: nn.Parameter
+    name: str
+    rows: dict[str, int] = field(default_factory=dict)
+    previous: torch.Tensor | None = None
 
 
 class OptimizerHooks:
@@ -42,12 +54,13 @@ class OptimizerHooks:
         before_step: Callable[[torch.optim.Optimizer], None],
         after_step: Callable[[torch.optim.Optimizer], None],
     ) -> None:
-        self._names = names
+        self._watched = {id(p): _Watched(p, name) for p, name in names.items()}
+        self._listed: dict[int, tuple[list[int], list[_Watched]]] = {}
+        """For each optimizer, by id: the ids of its parameters, and what is watched of them."""
         self._optimizers, self._meter, self._guard = optimizers, meter, guard
         self._update_every = update_every
         self._before_step, self._after_step = before_step, after_step
-        self._ready: set[nn.Parameter] = set()
-        self._previous: dict[nn.Parameter, torch.Tensor] = {}
+        self._ready: set[_Watched] = set()
         self._fresh: set[int] = set()
         """Optimizers, by id, whose last step was measured: its copies are the weights of now."""
         self._found_inf: list[torch.Tensor] = []
@@ -65,7 +78,8 @@ class OptimizerHooks:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._previous.clear()
+        self._watched.clear()
+        self._listed.clear()
         self._fresh.clear()
         self._ready.clear()
 
@@ -82,14 +96,15 @@ class OptimizerHooks:
     def grads_ready(self) -> None:
         """Measure the gradients of all parameters now."""
         # Marked by presence, not by being due, so that the pre-hook does not measure them clipped.
-        parameters = [p for p in self._names if p.grad is not None and p not in self._ready]
-        self._ready.update(parameters)
-        self._measure_gradients(parameters, 1.0)
+        present = [w for w in self._watched.values() if w.parameter.grad is not None]
+        unmeasured = [watched for watched in present if watched not in self._ready]
+        self._ready.update(unmeasured)
+        self._measure_gradients(unmeasured, 1.0)
 
     def weights_only(self) -> None:
         """Measure the weights of a model that no optimizer of ours steps."""
         if "weight" in self._meter.due:
-            self._measure_weights(list(self._names))
+            self._measure_weights(w for w in self._watched.values() if measurable(w.parameter))
 
     def _before(
         self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
@@ -124,11 +139,14 @@ class OptimizerHooks:
         self._guard.run("weight", self._weights_of, optimizer)
         self._guard.run("step", self._after_step, optimizer)
 
-    def _parameters(self, optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter in self._names and measurable(parameter):
-                    yield parameter
+    def _of(self, optimizer: torch.optim.Optimizer) -> list[_Watched]:
+        """What is watched of the parameters that the optimizer has now, in its order."""
+        ids = [id(p) for group in optimizer.param_groups for p in group["params"]]
+        listed = self._listed.get(id(optimizer))
+        if listed is None or listed[0] != ids:
+            listed = ids, [self._watched[key] for key in ids if key in self._watched]
+            self._listed[id(optimizer)] = listed
+        return [watched for watched in listed[1] if measurable(watched.parameter)]
 
     def _gradients_of(self, optimizer: torch.optim.Optimizer) -> None:
         # A fused optimizer under GradScaler unscales inside its kernel, and steps even on Inf.
@@ -139,69 +157,84 @@ class OptimizerHooks:
         found_inf = getattr(optimizer, "found_inf", None)
         if isinstance(found_inf, torch.Tensor):
             self._found_inf.append(found_inf.detach().clone())
-        mine = list(self._parameters(optimizer))
-        self._measure_gradients([p for p in mine if p not in self._ready], scale)
-        self._ready.difference_update(mine)
+        mine, ready = self._of(optimizer), self._ready
+        self._measure_gradients([w for w in mine if w not in ready] if ready else mine, scale)
+        ready.difference_update(mine)
 
     def _measure_gradients(
-        self, parameters: Sequence[nn.Parameter], scale: float | torch.Tensor
+        self, unmeasured: Sequence[_Watched], scale: float | torch.Tensor
     ) -> None:
         if "gradient" not in self._meter.due:
             return
         rows, gradients = [], []
-        for parameter in parameters:
-            if parameter.grad is None or not measurable(parameter.grad):
-                continue
-            rows.append(self._row("gradient", parameter))
-            gradients.append(local(parameter.grad))
+        for watched in unmeasured:
+            gradient = watched.parameter.grad
+            if gradient is not None and measurable(gradient):
+                rows.append(self._row("gradient", watched))
+                gradients.append(local(gradient))
         self._meter.measure("gradient", rows, gradients, scale=scale)
 
     def _remember(self, optimizer: torch.optim.Optimizer, with_closure: bool) -> None:
         """Copy weights that have no copy yet, or an old one because their last step was not due."""
         if "update" not in self._meter.due:
             return
-        for parameter in self._parameters(optimizer):
-            now, before = local(parameter), self._previous.get(parameter)
-            will_move = parameter.requires_grad if with_closure else parameter.grad is not None
-            if before is None and not will_move:
-                continue  # frozen or unused
-            if before is None or before.shape != now.shape or before.device != now.device:
-                self._previous[parameter] = now.clone()
-            elif id(optimizer) not in self._fresh:
+        fresh = id(optimizer) in self._fresh
+        for watched in self._of(optimizer):
+            parameter, before = watched.parameter, watched.previous
+            if before is None:
+                will_move = parameter.requires_grad if with_closure else parameter.grad is not None
+                if will_move:  # else it is frozen or unused
+                    watched.previous = local(parameter).clone()
+                continue
+            now = local(parameter)
+            if before.shape != now.shape or before.device != now.device:
+                watched.previous = now.clone()
+            elif not fresh:
                 before.copy_(now)
 
     def _weights_of(self, optimizer: torch.optim.Optimizer) -> None:
-        due, meter = self._meter.due, self._meter
+        due, meter, mine = self._meter.due, self._meter, self._of(optimizer)
+        copied: list[_Watched] = []
         if "update" in due:
             self._fresh.add(id(optimizer))
+            copied = [watched for watched in mine if watched.previous is not None]
         else:
             self._fresh.discard(id(optimizer))
-        parameters = list(self._parameters(optimizer))
-        copied = [p for p in parameters if p in self._previous]
-        if "update" in due and copied:
-            updates = [self._row("update", p) for p in copied]
-            weights = [self._row("weight", p) if "weight" in due else -1 for p in copied]
-            fits = [i for i, row in enumerate(updates) if row >= 0]
-            meter.reducer.measure_update(
-                [updates[i] for i in fits],
-                [weights[i] for i in fits],
-                [local(copied[i]) for i in fits],
-                [self._previous[copied[i]] for i in fits],
-            )
+        if copied:
+            self._measure_updates(copied)
             meter.measured.update(due & {"update", "weight"})
-            parameters = [p for p in parameters if p not in self._previous]
-        if "weight" in due:
-            self._measure_weights(parameters)
+        if "weight" in due and len(copied) < len(mine):
+            self._measure_weights(w for w in mine if not copied or w.previous is None)
 
-    def _measure_weights(self, parameters: Sequence[nn.Parameter]) -> None:
-        parameters = [p for p in parameters if measurable(p)]
-        rows = [self._row("weight", p) for p in parameters]
-        self._meter.measure("weight", rows, [local(p) for p in parameters])
+    def _measure_updates(self, copied: Sequence[_Watched]) -> None:
+        """Updates, and weights where they are due: they share one read."""
+        with_weights = "weight" in self._meter.due
+        updates, weights, tensors, previous = [], [], [], []
+        for watched in copied:
+            row = self._row("update", watched)
+            if row >= 0 and watched.previous is not None:
+                updates.append(row)
+                weights.append(self._row("weight", watched) if with_weights else -1)
+                tensors.append(local(watched.parameter))
+                previous.append(watched.previous)
+        self._meter.reducer.measure_update(updates, weights, tensors, previous)
 
-    def _row(self, kind: str, parameter: nn.Parameter) -> int:
-        name = self._names[parameter]
-        module = name.rpartition(".")[0] or "(model)"
-        return self._meter.series.row(kind, name, local(parameter), module)
+    def _measure_weights(self, unmeasured: Iterable[_Watched]) -> None:
+        rows, tensors = [], []
+        for watched in unmeasured:
+            rows.append(self._row("weight", watched))
+            tensors.append(local(watched.parameter))
+        self._meter.measure("weight", rows, tensors)
+
+    def _row(self, kind: str, watched: _Watched) -> int:
+        row = watched.rows.get(kind)
+        if row is None:
+            name = watched.name
+            module = name.rpartition(".")[0] or "(model)"
+            row = self._meter.series.row(kind, name, local(watched.parameter), module)
+            if row >= 0:
+                watched.rows[kind] = row
+        return row
 
 
 def _closure_of(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
