@@ -131,14 +131,34 @@ def test_a_run_vanishes_an_hour_after_its_end(client: httpx.Client, sqlite_store
 
 
 def test_the_clients_own_account_is_exported(client: httpx.Client) -> None:
-    """Overhead as a share of training time, and the frames it had to drop."""
-    counters = ClientCounters(frames_dropped=7, overhead_seconds=1.0, training_seconds=50.0)
+    """Overhead as a share of training time, what was lost, and what was thinned."""
+    counters = ClientCounters(
+        frames_dropped=7,
+        frames_thinned=64,
+        batches_rejected=2,
+        errors=3,
+        bytes_sent=4096,
+        overhead_seconds=1.0,
+        background_seconds=0.5,
+        training_seconds=50.0,
+    )
     send(client, make_batch(counters=counters))
 
     page = client.get("/metrics").text
 
     assert 'foreshock_run_monitor_overhead_ratio{project="default",run="run-1"} 0.02' in page
-    assert 'foreshock_run_frames_dropped_total{project="default",run="run-1"} 7.0' in page
+    exported = {
+        "frames_dropped": 7.0,
+        "frames_thinned": 64.0,
+        "batches_rejected": 2.0,
+        "client_errors": 3.0,
+        "sent_bytes": 4096.0,
+        "monitor_seconds": 1.0,
+        "monitor_background_seconds": 0.5,
+        "training_seconds": 50.0,
+    }
+    for name, value in exported.items():
+        assert f'foreshock_run_{name}_total{{project="default",run="run-1"}} {value}' in page
 
 
 def test_labels_are_few_and_hostile_names_are_escaped(client: httpx.Client) -> None:
