@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -93,7 +95,13 @@ def test_a_thinned_run_says_since_when_and_why_until_it_returns(visit: Visit, si
 def test_a_run_that_ends_without_a_frame_is_shown_as_finished(visit: Visit, site: Site) -> None:
     """Its last words alone end it on an open page."""
     _post(site, "monitor-ends")
+    own = re.compile("/api/v1/runs/monitor-ends$")
+    answered: list[str] = []
+    visit.page.on("response", lambda answer: answered.extend(own.findall(answer.url)))
     page = visit.go("/runs/monitor-ends")
+    # The page asks at its start, when it begins to listen and when the stream is open.
+    while len(answered) < 3:
+        page.wait_for_event("response", lambda answer: own.search(answer.url) is not None)
     expect(page.locator("#pulse-word")).to_have_text("live")
     _post(site, "monitor-ends", Event(kind="finished", wall_time=1.0), seq=1, num_frames=0)
     expect(page.locator("#pulse-word")).to_have_text("finished")
