@@ -162,7 +162,11 @@ function toTrack(ords, end, low, mean, high, nonfinite, baseline) {
 
 /** @param {Record<string, any>} answer @returns {import("./state.js").RunEvent} */
 function toEvent(answer) {
-  return { kind: String(answer.kind), step: answer.step ?? null, label: String(answer.kind).replace("_", " ") };
+  return {
+    kind: String(answer.kind),
+    step: answer.step ?? null,
+    label: String(answer.kind).replace("_", " "),
+  };
 }
 
 /** @param {Record<string, any> | null} answer @returns {import("./monitor.js").Monitor | null} */
