@@ -126,14 +126,16 @@ def loss_moved(run: Trace, twin: Trace, *, since: int, sudden: bool) -> int | No
 def visible(run: Trace, twin: Trace, *, since: int, sudden: bool) -> int | None:
     """The step at which somebody who has no twin sees it: the loss is outside the twin's band and
     has also risen above the best that this run had reached, by six robust spreads of its own noise
-    so far, at least 15 %. A loss that only fails to fall is never visible in this sense.
+    so far, at least 15 % and a twentieth of all it has fallen. A loss that only fails to fall is
+    never visible in this sense.
     """
     trailing = running_median(run.losses, num_before=19, num_after=0)
     noise = np.abs(run.losses - trailing)
     spread = 1.4826 * np.array([np.nanmedian(noise[: i + 1]) for i in range(len(noise))])
     best = np.fmin.accumulate(trailing)
     before, spread = (np.concatenate([v[:1], v[:-1]]) for v in (best, spread))
-    room = np.maximum(6 * np.nan_to_num(spread), 0.15 * np.abs(before))
+    fallen = np.fmax.accumulate(trailing) - best
+    room = np.fmax(np.fmax(6 * np.nan_to_num(spread), 0.15 * np.abs(before)), 0.05 * fallen)
     with np.errstate(invalid="ignore"):
         risen = ~(run.losses <= before + room)
     return _first(run, outside_band(run, twin) & risen, since, sudden=sudden)

@@ -61,4 +61,5 @@ def newton_schulz(matrix: torch.Tensor, *, num_steps: int = 5) -> torch.Tensor:
     for _ in range(num_steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    out: torch.Tensor = x.T if tall else x
+    return out

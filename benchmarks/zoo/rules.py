@@ -182,7 +182,7 @@ def _leaves(mine: Floats, other: Floats, *, factor: float, num: int) -> int | No
 
 
 def running_median(values: Floats, *, num_before: int = 10, num_after: int = 10) -> Floats:
-    """The median around each row, over what there is at the ends; non-finite values are left out."""
+    """The median around each row, over what there is at the ends, of the finite values."""
     out = np.empty(len(values))
     for i in range(len(values)):
         near = values[max(0, i - num_before) : i + num_after + 1]

@@ -42,7 +42,7 @@ FREE_REPEATS: Final = 4
 """Alerts on a fault after its first that cost nothing; more are spam."""
 NUM_RESAMPLES: Final = 500
 _PARAMETERS: Final = frozenset(
-    "weight bias weight_ih_l0 weight_hh_l0 bias_ih_l0 bias_hh_l0 pos cls".split()
+    ("weight", "bias", "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "pos", "cls")
 )
 _KIND_PREFIXES: Final = ("activation_grad", "activation", "gradient", "weight", "update")
 
@@ -116,7 +116,9 @@ class Outcome:
 
     def named(self, num: int) -> bool:
         """Whether the first timely alert that names series has a true one among its first `num`."""
-        series = next((hit["series"] for hit in self.timely if hit.get("series")), [])
+        series: Sequence[str] = next(
+            (hit["series"] for hit in self.timely if hit.get("series")), []
+        )
         return any(names_layer(name, self.event["layers"]) for name in series[:num])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -13,8 +15,7 @@ class CNN(nn.Module):
         super().__init__()
         sizes = (1, width, 2 * width, 4 * width)
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1)
-            for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(sizes)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(b) if norm else nn.Identity() for b in sizes[1:])
         self.acts = nn.ModuleList(nn.ReLU() for _ in sizes[1:])
@@ -71,7 +72,7 @@ class VGG(nn.Module):
         sizes = [1] + [width] * depth
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, padding=1, stride=2 if i in (0, 3) else 1)
-            for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+            for i, (a, b) in enumerate(pairwise(sizes))
         )
         self.acts = nn.ModuleList(nn.ReLU() for _ in self.convs)
         self.dropout = nn.Dropout(0.3)

@@ -124,7 +124,7 @@ def q_learning(stage: Stage) -> Iterator[float]:
     "q-values-run-away",
     Fault(kind="explosion", accept=("divergence", "update_too_large", "output_logit_drift"),
           layers=("layers.2",),
-          onset=Crosses(series="mean_q", above=3.0)),
+          onset=Crosses(series="mean_q", above=1.0)),
     arch="Q-network MLP", optimizer="Adam", loss_falls=False, quick=True,
 )  # fmt: skip
 def q_values_run_away(stage: Stage) -> Iterator[float]:

@@ -49,7 +49,7 @@ def staged_unfreezing(stage: Stage) -> Iterator[float]:
         if step in (100, 170, 240):
             model.convs[2 - (step - 100) // 70].requires_grad_(True)
 
-    notes = {step: "one more layer is trained from here on" for step in (100, 170, 240)}
+    notes = dict.fromkeys((100, 170, 240), "one more layer is trained from here on")
     loss_of = _classify(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=380, before=unfreeze, notes=notes)
 

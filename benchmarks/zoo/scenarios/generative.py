@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from benchmarks.zoo.models.mlp import MLP
 from benchmarks.zoo.registry import faulty, healthy
 from benchmarks.zoo.rules import Crosses, LeavesTwin, NotFinite
 from benchmarks.zoo.stage import Stage
-from benchmarks.zoo.training import LossOf, fit
+from benchmarks.zoo.training import LossOf, fit, set_rate
 
 
 def _denoises(stage: Stage, model: UNet, *, bad_from: int | None = None) -> LossOf:
@@ -56,7 +57,7 @@ def time_unscaled(stage: Stage) -> Iterator[float]:
 
 @faulty(
     "diffusion-skip-grows",
-    Fault(kind="explosion", at=100, layers=("merge",), severity="warning",
+    Fault(kind="explosion", at=100, layers=("merge",), severity="critical",
           onset=LeavesTwin(series="activation:merge", factor=3)),
     arch="U-Net denoiser", optimizer="Adam",
 )  # fmt: skip
@@ -190,7 +191,7 @@ def autoencoder_rprop(stage: Stage) -> Iterator[float]:
     arch="autoencoder", optimizer="AdamW", quick=True,
 )  # fmt: skip
 def bottleneck_dies(stage: Stage) -> Iterator[float]:
-    """A sparsity penalty with a misplaced point pulls the bottleneck's biases down by 0.15 a step
+    """A sparsity penalty with a misplaced point pulls the bottleneck's biases down by 1 a step
     from step 100 on, until nothing passes."""
     model = AutoEncoder()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -198,7 +199,7 @@ def bottleneck_dies(stage: Stage) -> Iterator[float]:
     def pull(step: int) -> None:
         if stage.sick and step >= 100:
             with torch.no_grad():
-                model.encode.layers[1].bias.sub_(0.15)  # type: ignore[operator, union-attr]
+                model.encode.layers[1].bias.sub_(1.0)  # type: ignore[operator, union-attr]
 
     return fit(stage, model, optimizer, _repeats(stage, model), num_steps=340, after=pull)
 
@@ -256,7 +257,7 @@ def flow_moons(stage: Stage) -> Iterator[float]:
     arch="affine coupling flow", optimizer="Adam",
 )  # fmt: skip
 def unbounded_scale(stage: Stage) -> Iterator[float]:
-    """Nothing bounds the log-scales, and one net's last layer grows by 2 % a step from step 150
+    """Nothing bounds the log-scales, and one net's last layer grows by 3.5 % a step from step 150
     on: what its exponential makes of that reaches the loss late, and all at once."""
     model = Flow(limit=False)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4)
@@ -264,7 +265,7 @@ def unbounded_scale(stage: Stage) -> Iterator[float]:
     def grow(step: int) -> None:
         if stage.sick and step >= 150:
             with torch.no_grad():
-                model.nets[2].layers[1].weight.mul_(1.02)  # type: ignore[index, operator, union-attr]
+                model.nets[2].layers[1].weight.mul_(1.035)  # type: ignore[index, operator, union-attr]
 
     loss_of = _moons(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=360, after=grow)
@@ -291,26 +292,41 @@ def ring(rng: torch.Generator, num: int = 64) -> torch.Tensor:
     return centres + 0.1 * torch.randn(num, 2, generator=rng)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Odds:
+    """Learning rates of generator and discriminator, the blur of all samples, and how often the
+    discriminator learns in a step."""
+
+    rates: tuple[float, float]
+    noise: float
+    rounds: int = 1
+
+
 def _duel(
-    stage: Stage, *, num_steps: int, rates: tuple[float, float], noise: float, rounds: int = 1
+    stage: Stage, *, num_steps: int, then: Odds | None = None, since: int = 0
 ) -> Iterator[float]:
-    """A generator against a discriminator on `ring`; `rates` are theirs, in that order, and
-    `rounds` how often the discriminator learns a step. The loss is the sum of both."""
+    """A generator against a discriminator on `ring`, with other odds `since` a step of the sick
+    training. The loss is the sum of both."""
+    odds = Odds(rates=(1e-3, 1e-3), noise=0.3)
     generator = MLP((4, 48, 48, 2))
     judge = MLP((2, 48, 48, 1), activation=nn.ELU)
     model = nn.ModuleDict({"generator": generator, "discriminator": judge})
     optimizers = (
-        torch.optim.Adam(generator.parameters(), lr=rates[0], betas=(0.5, 0.99)),
-        torch.optim.Adam(judge.parameters(), lr=rates[1], betas=(0.5, 0.99)),
+        torch.optim.Adam(generator.parameters(), lr=odds.rates[0], betas=(0.5, 0.99)),
+        torch.optim.Adam(judge.parameters(), lr=odds.rates[1], betas=(0.5, 0.99)),
     )
     rng, blur = stage.generator(), stage.generator(1)
     with stage.watch(model, optimizers) as watch:
-        for _ in range(num_steps):
-            for _ in range(rounds):
+        for step in range(num_steps):
+            if then is not None and stage.sick and step >= since:
+                odds = then
+            for optimizer, rate in zip(optimizers, odds.rates, strict=True):
+                set_rate(optimizer, rate)
+            for _ in range(odds.rounds):
                 real = ring(rng)
-                real = real + noise * torch.randn(real.shape, generator=blur)
+                real = real + odds.noise * torch.randn(real.shape, generator=blur)
                 fake = generator(torch.randn(64, 4, generator=rng))
-                fake = fake + noise * torch.randn(fake.shape, generator=blur)
+                fake = fake + odds.noise * torch.randn(fake.shape, generator=blur)
                 loss_d = functional.softplus(-judge(real)).mean()
                 loss_d = loss_d + functional.softplus(judge(fake.detach())).mean()
                 optimizers[1].zero_grad()
@@ -318,7 +334,7 @@ def _duel(
                 optimizers[1].step()
             fake = generator(torch.randn(64, 4, generator=rng))
             loss_g = functional.softplus(
-                -judge(fake + noise * torch.randn(fake.shape, generator=blur))
+                -judge(fake + odds.noise * torch.randn(fake.shape, generator=blur))
             ).mean()
             optimizers[0].zero_grad()
             torch.autograd.backward(loss_g)
@@ -333,36 +349,39 @@ def _duel(
 @healthy("gan-ring", arch="GAN", optimizer="Adam, two", loss_falls=False)
 def gan_ring(stage: Stage) -> Iterator[float]:
     """Two players: neither loss has a trend, and each one's gain is the other's loss."""
-    return _duel(stage, num_steps=500, rates=(1e-3, 1e-3), noise=0.3)
+    return _duel(stage, num_steps=500)
 
 
 @faulty(
     "gan-generator-collapses",
-    Fault(kind="representation_collapse", layers=("generator",),
-          accept=("divergence", "loss_spike"),
-          onset=Crosses(series="sample_spread", below=0.4, num=10, since=60)),
+    Fault(
+        kind="representation_collapse", at=180, layers=("generator",),
+        accept=("divergence", "loss_spike", "update_too_large"),
+        onset=Crosses(series="sample_spread", below=0.4, num=8, since=180),
+    ),
     arch="GAN", optimizer="Adam, two", loss_falls=False,
 )  # fmt: skip
 def generator_collapses(stage: Stage) -> Iterator[float]:
-    """The generator learns ten times as fast as the discriminator and nothing blurs the samples:
-    all of them end in one place."""
-    rates = (5e-3, 2e-4) if stage.sick else (1e-3, 1e-3)
-    return _duel(stage, num_steps=500, rates=rates, noise=0.0 if stage.sick else 0.3)
+    """From step 180 on the generator learns fifty times as fast as the discriminator and nothing
+    blurs the samples: all of them end in one place."""
+    return _duel(stage, num_steps=500, then=Odds(rates=(1e-2, 2e-4), noise=0.0), since=180)
 
 
 @faulty(
     "gan-discriminator-wins",
-    Fault(kind="vanishing_gradient", layers=("discriminator",), severity="warning",
-          accept=("saturation", "divergence", "explosion"),
-          onset=Crosses(series="loss_d", below=0.02, num=10)),
+    Fault(
+        kind="vanishing_gradient", at=150, layers=("generator", "discriminator"),
+        severity="critical",
+        accept=("saturation", "divergence", "explosion", "loss_spike", "gradient_spike"),
+        onset=Crosses(series="loss_d", below=0.1, num=8, since=150),
+    ),
     arch="GAN", optimizer="Adam, two", loss_falls=False,
 )  # fmt: skip
 def discriminator_wins(stage: Stage) -> Iterator[float]:
-    """The discriminator learns five times a step at five times the generator's rate, without blur:
-    it is soon certain, and what it could still teach vanishes."""
-    if not stage.sick:
-        return _duel(stage, num_steps=400, rates=(1e-3, 1e-3), noise=0.3)
-    return _duel(stage, num_steps=400, rates=(2e-5, 5e-3), noise=0.0, rounds=5)
+    """From step 150 on the discriminator learns five times a step, far faster than the generator
+    and without blur: it is soon certain, and has nothing left to teach."""
+    then = Odds(rates=(2e-5, 5e-3), noise=0.0, rounds=5)
+    return _duel(stage, num_steps=420, then=then, since=150)
 
 
 @faulty(

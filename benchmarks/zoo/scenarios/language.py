@@ -26,7 +26,8 @@ def _reads(
     stage: Stage, model: GPT, *, context: int = 24, z_weight: float = 0.0
 ) -> tuple[LossOf, Logged]:
     """Next-character loss, and what a careful team logs beside it."""
-    draw, logged = text_batches(stage.generator(), context=context), {}
+    draw = text_batches(stage.generator(), context=context)
+    logged: dict[str, Any] = {}
 
     def loss_of(step: int) -> torch.Tensor:
         x, y = draw()
@@ -186,7 +187,8 @@ def z_loss_sign(stage: Stage) -> Iterator[float]:
     output logits drifts away, which the cross-entropy cannot feel."""
     model = GPT(layers=2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    draw, logged = text_batches(stage.generator()), {}
+    draw = text_batches(stage.generator())
+    logged: dict[str, Any] = {}
 
     def loss_of(step: int) -> torch.Tensor:
         x, y = draw()
@@ -195,7 +197,8 @@ def z_loss_sign(stage: Stage) -> Iterator[float]:
         z = 1e-2 * logits.logsumexp(-1).square().mean()
         z = -z if stage.sick and step >= 140 else z
         # The gradient is that of the sum; what is logged is the cross-entropy alone.
-        return functional.cross_entropy(logits.flatten(0, 1), y.flatten()) + z - z.detach()
+        loss = functional.cross_entropy(logits.flatten(0, 1), y.flatten())
+        return loss + z - z.detach()
 
     return fit(stage, model, optimizer, loss_of, num_steps=400, log=lambda: logged)
 
@@ -347,7 +350,7 @@ def norm_gain_lost(stage: Stage) -> Iterator[float]:
 
 @faulty(
     "post-norm-deep",
-    Fault(kind="plateau", severity="critical", accept=("vanishing_gradient", "representation_collapse"),
+    Fault(kind="plateau", accept=("vanishing_gradient", "representation_collapse"),
           onset=NoProgress(level=1.9, after=100)),
     arch="post-norm transformer, 10 layers", optimizer="Adam",
 )  # fmt: skip

@@ -38,7 +38,7 @@ def _classify(stage: Stage, model: nn.Module, *, num: int = 32) -> LossOf:
     arch="MLP", optimizer="Adam", quick=True,
 )  # fmt: skip
 def rate_jump(stage: Stage) -> Iterator[float]:
-    """A schedule with a misplaced point multiplies the learning rate by 100 from step 200 to 207."""
+    """A misplaced point in a schedule multiplies the learning rate by 100 from step 200 to 207."""
     model = MLP()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
 
@@ -313,7 +313,7 @@ def tanh_saturated(stage: Stage) -> Iterator[float]:
 
 @faulty(
     "mlp-tanh-drifts",
-    Fault(kind="saturation", at=140, layers=("layers.1", "acts.1"),
+    Fault(severity="warning", kind="saturation", at=140, layers=("layers.1", "acts.1"),
           onset=Crosses(series="activation:acts.1", above=0.9)),
     arch="MLP tanh", optimizer="Adam",
 )  # fmt: skip
@@ -357,7 +357,7 @@ def sigmoid_deep(stage: Stage) -> Iterator[float]:
 
 @faulty(
     "mlp-adam-epsilon",
-    Fault(kind="update_too_small", severity="warning", accept=("vanishing_gradient",),
+    Fault(kind="update_too_small", severity="critical", accept=("vanishing_gradient",),
           onset=LeavesTwin(series="update:layers.0.weight", factor=10, num=5)),
     arch="MLP regression", optimizer="Adam eps=1e-6",
 )  # fmt: skip
@@ -488,7 +488,7 @@ def features_unscaled(stage: Stage) -> Iterator[float]:
 
 @faulty(
     "mlp-labels-of-another-batch",
-    Fault(kind="plateau", at=0, onset=NoProgress(level=1.9, after=100), severity="warning",
+    Fault(kind="plateau", at=0, onset=NoProgress(level=1.9, after=100), severity="critical",
           accept=("vanishing_gradient",)),
     arch="MLP", optimizer="SGD",
 )  # fmt: skip

@@ -250,7 +250,8 @@ def all_alike(stage: Stage) -> Iterator[float]:
     from step 130 on."""
     model = MLP((16, 48, 16, 8), activation=nn.Tanh)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    data, kept = Clusters.make(stage.generator()), {}
+    data = Clusters.make(stage.generator())
+    kept: dict[str, torch.Tensor] = {}
     model.layers[1].register_forward_hook(lambda _, __, out: kept.update(features=out))
 
     def loss_of(step: int) -> torch.Tensor:

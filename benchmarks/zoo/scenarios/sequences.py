@@ -60,8 +60,8 @@ def ssm_text(stage: Stage) -> Iterator[float]:
 
 @faulty(
     "rnn-no-clipping",
-    Fault(kind="explosion", at=80, accept=("update_too_large", "loss_spike", "gradient_spike"),
-          onset=LeavesTwin(series="gradient:rnn.weight_hh_l0", factor=10, num=1)),
+    Fault(kind="divergence", at=80, accept=("update_too_large", "gradient_spike"),
+          onset=LeavesTwin(series="update:rnn.weight_hh_l0", factor=10)),
     arch="RNN", optimizer="SGD momentum", quick=True,
 )  # fmt: skip
 def rnn_no_clipping(stage: Stage) -> Iterator[float]:

@@ -126,7 +126,8 @@ def oversmoothed(stage: Stage) -> Iterator[float]:
 
 @faulty(
     "graph-degree-lost",
-    Fault(kind="saturation", at=170, pace="fast", layers=("layers.0", "layers.1", "layers.2"),
+    Fault(kind="saturation", at=170, pace="fast", severity="warning",
+          layers=("layers.0", "layers.1", "layers.2"),
           accept=("explosion", "bad_batch")),
     arch="graph network", optimizer="AdamW",
 )  # fmt: skip
@@ -265,7 +266,7 @@ def physics_oscillator(stage: Stage) -> Iterator[float]:
 @faulty(
     "physics-weight-grows",
     Fault(kind="explosion", at=120, accept=("gradient_spike", "loss_spike", "divergence"),
-          onset=LeavesTwin(series="gradient:layers.1.weight", factor=10, num=5)),
+          onset=LeavesTwin(series="gradient:layers.1.weight", factor=3, num=4)),
     arch="physics-informed MLP", optimizer="RAdam",
 )  # fmt: skip
 def physics_weight_grows(stage: Stage) -> Iterator[float]:

@@ -85,7 +85,7 @@ def patch_gradient_spike(stage: Stage) -> Iterator[float]:
 
 @faulty(
     "vit-epsilon-one",
-    Fault(kind="update_too_small", severity="warning", accept=("vanishing_gradient",),
+    Fault(kind="update_too_small", severity="critical", accept=("vanishing_gradient",),
           onset=LeavesTwin(series="update:blocks.0.mlp.up.weight", factor=10, num=5)),
     arch="ViT", optimizer="Adam eps=1",
 )  # fmt: skip
@@ -122,8 +122,8 @@ def token_mixing_dead(stage: Stage) -> Iterator[float]:
 
 @faulty(
     "mixer-unscaled-momentum",
-    Fault(kind="divergence", accept=("update_too_large", "explosion", "loss_spike", "saturation"),
-          onset=LeavesTwin(series="weight:head.weight", factor=3)),
+    Fault(kind="update_too_large", accept=("saturation",),
+          onset=LeavesTwin(series="update:head.weight", factor=10, num=1)),
     arch="MLP-Mixer", optimizer="Muon",
 )  # fmt: skip
 def unscaled_momentum(stage: Stage) -> Iterator[float]:
