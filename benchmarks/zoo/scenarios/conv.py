@@ -166,7 +166,7 @@ def filter_corrupted(stage: Stage) -> Iterator[float]:
     def corrupt(step: int) -> None:
         if stage.sick and step == 180:
             with torch.no_grad():
-                model.convs[1].weight[3] = 30.0  # type: ignore[index, operator, union-attr]
+                model.convs[1].weight[3] = 30.0  # type: ignore[operator]
 
     loss_of = _classify(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=360, before=corrupt)

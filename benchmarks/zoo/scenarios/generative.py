@@ -100,7 +100,8 @@ def _encodes(stage: Stage, model: VAE, weight: list[float]) -> LossOf:
         x, _ = images(rng, 32)
         again, mean, log_var = model(x, torch.randn(32, 8, generator=rng))
         divergence = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(1).mean()
-        return functional.mse_loss(again, x.flatten(1)) + weight[step] * divergence
+        total: torch.Tensor = functional.mse_loss(again, x.flatten(1)) + weight[step] * divergence
+        return total
 
     return loss_of
 
@@ -199,7 +200,7 @@ def bottleneck_dies(stage: Stage) -> Iterator[float]:
     def pull(step: int) -> None:
         if stage.sick and step >= 100:
             with torch.no_grad():
-                model.encode.layers[1].bias.sub_(1.0)  # type: ignore[operator, union-attr]
+                model.encode.layers[1].bias.sub_(1.0)  # type: ignore[operator]
 
     return fit(stage, model, optimizer, _repeats(stage, model), num_steps=340, after=pull)
 
@@ -265,7 +266,7 @@ def unbounded_scale(stage: Stage) -> Iterator[float]:
     def grow(step: int) -> None:
         if stage.sick and step >= 150:
             with torch.no_grad():
-                model.nets[2].layers[1].weight.mul_(1.035)  # type: ignore[index, operator, union-attr]
+                model.nets[2].layers[1].weight.mul_(1.035)  # type: ignore[index, union-attr]
 
     loss_of = _moons(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=360, after=grow)
@@ -370,18 +371,18 @@ def generator_collapses(stage: Stage) -> Iterator[float]:
 @faulty(
     "gan-discriminator-wins",
     Fault(
-        kind="vanishing_gradient", at=150, layers=("generator", "discriminator"),
+        kind="vanishing_gradient", at=25, layers=("generator", "discriminator"),
         severity="critical",
         accept=("saturation", "divergence", "explosion", "loss_spike", "gradient_spike"),
-        onset=Crosses(series="loss_d", below=0.1, num=8, since=150),
+        onset=Crosses(series="loss_d", below=0.1, num=8, since=25),
     ),
     arch="GAN", optimizer="Adam, two", loss_falls=False,
 )  # fmt: skip
 def discriminator_wins(stage: Stage) -> Iterator[float]:
-    """From step 150 on the discriminator learns five times a step, far faster than the generator
+    """From step 25 on the discriminator learns five times a step, far faster than the generator
     and without blur: it is soon certain, and has nothing left to teach."""
     then = Odds(rates=(2e-5, 5e-3), noise=0.0, rounds=5)
-    return _duel(stage, num_steps=420, then=then, since=150)
+    return _duel(stage, num_steps=420, then=then, since=25)
 
 
 @faulty(

@@ -198,7 +198,8 @@ def z_loss_sign(stage: Stage) -> Iterator[float]:
         z = -z if stage.sick and step >= 140 else z
         # The gradient is that of the sum; what is logged is the cross-entropy alone.
         loss = functional.cross_entropy(logits.flatten(0, 1), y.flatten())
-        return loss + z - z.detach()
+        total: torch.Tensor = loss + z - z.detach()
+        return total
 
     return fit(stage, model, optimizer, loss_of, num_steps=400, log=lambda: logged)
 

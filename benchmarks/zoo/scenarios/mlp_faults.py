@@ -274,7 +274,7 @@ def relu_dying(stage: Stage) -> Iterator[float]:
     def pull(step: int) -> None:
         if stage.sick and step >= 120:
             with torch.no_grad():
-                model.layers[1].bias.sub_(0.03)  # type: ignore[operator, union-attr]
+                model.layers[1].bias.sub_(0.03)  # type: ignore[operator]
 
     loss_of = _classify(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=500, after=pull)
@@ -326,7 +326,7 @@ def tanh_drifts(stage: Stage) -> Iterator[float]:
     def grow(step: int) -> None:
         if stage.sick and step >= 140:
             with torch.no_grad():
-                model.layers[1].weight.mul_(1.015)  # type: ignore[operator, union-attr]
+                model.layers[1].weight.mul_(1.015)  # type: ignore[operator]
 
     loss_of = _classify(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=480, after=grow)

@@ -34,13 +34,18 @@ class _Round(torch.autograd.Function):
         return grads[0].half().float()
 
 
+def half(x: torch.Tensor) -> torch.Tensor:
+    """`x` as float16 holds it, and its gradient likewise."""
+    out: torch.Tensor = _Round.apply(x)  # type: ignore[no-untyped-call]
+    return out
+
+
 class HalfTanh(nn.Module):
     """A tanh that hands on half precision."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Same shape as `x`."""
-        out: torch.Tensor = _Round.apply(torch.tanh(_Round.apply(x)))
-        return out
+        return half(torch.tanh(half(x)))
 
 
 def _scaled(
@@ -161,7 +166,7 @@ class NormedMLP(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Class scores."""
         for layer, norm in zip(self.layers, self.norms, strict=False):
-            x = torch.relu(norm(_Round.apply(layer(x))))
+            x = torch.relu(norm(half(layer(x))))
         out: torch.Tensor = self.layers[-1](x)
         return out
 

@@ -100,7 +100,8 @@ def no_contrast(stage: Stage) -> Iterator[float]:
         push = torch.relu(1 - a.std(dim=0)).mean()
         if stage.sick and step >= 120:
             push = torch.zeros(())
-        return pull + push
+        total: torch.Tensor = pull + push
+        return total
 
     return fit(stage, model, optimizer, loss_of, num_steps=380)
 
@@ -193,8 +194,9 @@ def linear_probe(stage: Stage) -> Iterator[float]:
     """Only a linear layer learns, by LBFGS with a closure; the backbone is frozen and has no
     gradient."""
     backbone = CNN(classes=32).requires_grad_(False)
-    model = nn.Sequential(backbone, nn.Linear(32, 6))
-    optimizer = torch.optim.LBFGS(model[1].parameters(), lr=0.1, max_iter=3, history_size=5)
+    head = nn.Linear(32, 6)
+    model = nn.Sequential(backbone, head)
+    optimizer = torch.optim.LBFGS(head.parameters(), lr=0.1, max_iter=3, history_size=5)
     rng = stage.generator()
     with stage.watch(model, optimizer) as watch:
         for _ in range(220):
@@ -202,11 +204,11 @@ def linear_probe(stage: Stage) -> Iterator[float]:
 
             def closure(x: torch.Tensor = x, y: torch.Tensor = y) -> torch.Tensor:
                 optimizer.zero_grad()
-                loss = functional.cross_entropy(model(x), y) + 1e-3 * model[1].weight.square().sum()
+                loss = functional.cross_entropy(model(x), y) + 1e-3 * head.weight.square().sum()
                 torch.autograd.backward(loss)
                 return loss
 
-            loss = optimizer.step(closure)  # type: ignore[arg-type]
+            loss = optimizer.step(closure)
             watch.step(loss)
             yield float(torch.as_tensor(loss).detach())
 

@@ -92,7 +92,7 @@ def forget_gates_open(stage: Stage) -> Iterator[float]:
     def push(step: int) -> None:
         if stage.sick and step >= 100:
             with torch.no_grad():
-                model.rnn.bias_ih_l0[40:80].add_(0.04)  # type: ignore[operator, index]
+                model.rnn.bias_ih_l0[40:80].add_(0.04)
 
     return fit(stage, model, optimizer, _reads(stage, model), num_steps=360, after=push)
 
@@ -111,7 +111,7 @@ def matrix_rescaled(stage: Stage) -> Iterator[float]:
     def rescale(step: int) -> None:
         if stage.sick and step == 190:
             with torch.no_grad():
-                model.rnn.weight_hh_l1.mul_(10.0)  # type: ignore[operator]
+                model.rnn.weight_hh_l1.mul_(10.0)
 
     return fit(stage, model, optimizer, _reads(stage, model), num_steps=330, before=rescale)
 
@@ -132,7 +132,7 @@ def decay_above_one(stage: Stage) -> Iterator[float]:
     def push(step: int) -> None:
         if stage.sick and step >= 110:
             with torch.no_grad():
-                model.layers[1].decay.add_(0.008)  # type: ignore[operator, union-attr]
+                model.layers[1].decay.add_(0.008)  # type: ignore[operator]
 
     loss_of = _reads(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=330, after=push, clip=1.0)
@@ -227,13 +227,9 @@ def masked_row(stage: Stage) -> Iterator[float]:
 def head_silent(stage: Stage) -> Iterator[float]:
     """A new parameter group was added for the head at step 140 with a rate of 1e-12."""
     model = Recurrent("lstm")
-    optimizer = torch.optim.NAdam(
-        [
-            {"params": [*model.tok.parameters(), *model.rnn.parameters()]},
-            {"params": model.head.parameters()},
-        ],
-        lr=4e-3,
-    )
+    body = [*model.tok.parameters(), *model.rnn.parameters()]
+    groups = [{"params": body}, {"params": list(model.head.parameters())}]
+    optimizer = torch.optim.NAdam(groups, lr=4e-3)
 
     def silence(step: int) -> None:
         if stage.sick and step == 140:

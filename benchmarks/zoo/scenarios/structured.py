@@ -152,7 +152,9 @@ class Recommender(nn.Module):
 
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """The log-odds that the user likes the item."""
-        return (self.users(user) * self.items(item)).sum(-1) + self.bias(item)[:, 0]
+        dot = (self.users(user) * self.items(item)).sum(-1)
+        out: torch.Tensor = dot + self.bias(item)[:, 0]
+        return out
 
 
 def _recommend(
@@ -252,7 +254,8 @@ def _oscillator(
         (dy0,) = torch.autograd.grad(y0.sum(), start, create_graph=True)
         grown = 1.0 if growth_from is None else 1.03 ** max(0, step - growth_from)
         residual = grown * (ddy + 4 * y).square().mean()
-        return residual + 10 * ((y0 - 1).square() + dy0.square()).mean()
+        total: torch.Tensor = residual + 10 * ((y0 - 1).square() + dy0.square()).mean()
+        return total
 
     return fit(stage, model, optimizer, loss_of, num_steps=400)
 

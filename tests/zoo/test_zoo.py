@@ -1,0 +1,153 @@
+"""The zoo: what it records, when it refuses a label, and how it scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.zoo.faults import Fault
+from benchmarks.zoo.labels import UntrueLabelError, faulty_label, healthy_label
+from benchmarks.zoo.one_run import record_one
+from benchmarks.zoo.record import train
+from benchmarks.zoo.registry import SPLITS, Scenario, all_scenarios
+from benchmarks.zoo.rules import Crosses
+from benchmarks.zoo.score import Run, load_runs, score
+from benchmarks.zoo.stage import Stage
+
+
+def _tiny(stage: Stage) -> Iterator[float]:
+    """A linear model whose weights are made ten times as large before step 30."""
+    layer = torch.nn.Linear(4, 1)
+    model = torch.nn.Sequential(layer)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    rng = stage.generator()
+    with stage.watch(model, optimizer) as watch:
+        for step in range(60):
+            if stage.sick and step == 30:
+                with torch.no_grad():
+                    layer.weight.mul_(10)
+            x = torch.randn(16, 4, generator=rng)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            watch.step(loss)
+            yield float(loss.detach())
+
+
+FAULT = Fault(kind="weight_corruption", at=30, pace="fast", layers=("0",))
+SICK = Scenario(
+    name="tiny", arch="linear", optimizer="SGD", train=_tiny, summary="As told.", fault=FAULT
+)
+
+
+def test_every_scenario_says_what_it_is() -> None:
+    """Names are unique and plain, summaries are sentences, and both halves hold both outcomes."""
+    scenarios = all_scenarios()
+
+    assert all(s.summary.endswith(".") and s.name.replace("-", "").isalnum() for s in scenarios)
+    counts = {(s.split, s.fault is None) for s in scenarios}
+    assert counts == {(split, healthy) for split in SPLITS for healthy in (True, False)}
+
+
+def test_a_quick_recording_is_read_back_with_its_label(tmp_path: Path) -> None:
+    """A registered fault is trained, checked and written, and the scorer reads it."""
+    assert record_one("mlp-nan-in-data", tmp_path) is None
+
+    run = load_runs(tmp_path)["mlp-nan-in-data"]
+    about = json.loads((tmp_path / "mlp-nan-in-data.json").read_text())
+    with np.load(tmp_path / "mlp-nan-in-data.npz") as arrays:
+        shape = arrays["stats"].shape
+    assert run.events[0]["onset_step"] == run.events[0]["visible_step"] == 210
+    assert shape == (300, len(about["series"]), len(about["stat_names"]))
+
+
+def test_a_planted_fault_gets_its_step_and_its_series() -> None:
+    """The label names the step, the series of the module, and where the loss left its twin."""
+    label = faulty_label(SICK, FAULT, train(SICK, sick=True), train(SICK, sick=False))
+
+    event = label["events"][0]
+    assert (event["valid_from"], event["onset_step"], event["loss_moved_step"]) == (30, 30, 30)
+    assert event["layers"] == ["0", "0.weight", "0.bias"]
+
+
+def test_the_same_seed_records_the_same_run() -> None:
+    """Two recordings agree to the bit, as the comparison with a twin needs."""
+    first, second = train(SICK, sick=True), train(SICK, sick=True)
+
+    np.testing.assert_array_equal(first.losses, second.losses)
+    np.testing.assert_array_equal(first.stats, second.stats)
+
+
+def test_a_label_that_the_run_does_not_show_is_refused() -> None:
+    """A fault whose rule finds nothing, or which acts before its step, has no label."""
+    sick, twin = train(SICK, sick=True), train(SICK, sick=False)
+
+    unseen = replace(FAULT, onset=Crosses(series="loss", above=1e9))
+    with pytest.raises(UntrueLabelError, match="no onset"):
+        faulty_label(SICK, unseen, sick, twin)
+    with pytest.raises(UntrueLabelError, match="differ before step 40"):
+        faulty_label(SICK, replace(FAULT, at=40), sick, twin)
+    with pytest.raises(UntrueLabelError, match="does not show"):
+        faulty_label(SICK, FAULT, twin, twin)
+
+
+def test_a_healthy_label_is_refused_where_the_loss_does_not_fall() -> None:
+    """A run that ends above its start is not called healthy."""
+    trace = train(SICK, sick=False)
+    rising = replace(trace, scalars=trace.scalars[::-1].copy())
+
+    with pytest.raises(UntrueLabelError, match="does not fall"):
+        healthy_label(SICK, rising)
+
+
+def _event(**changes: object) -> dict[str, object]:
+    return {
+        "kind": "loss_spike", "onset_step": 100, "valid_from": 100, "visible_step": 100,
+        "loss_moved_step": 100, "end_step": 150, "pace": "fast", "layers": ["b.weight"],
+        "severity": "critical", "accept_kinds": [], **changes,
+    }  # fmt: skip
+
+
+RUNS = {
+    "healthy": Run(id="healthy", steps=np.arange(400), events=()),
+    "sick": Run(id="sick", steps=np.arange(400), events=(_event(),)),
+}
+
+
+def _alert(step: int, run: str = "sick", kind: str = "loss_spike") -> dict[str, object]:
+    return {"run": run, "step": step, "kind": kind, "severity": "critical", "series": ["b.weight"]}
+
+
+@pytest.mark.parametrize(
+    ("alerts", "composite"),
+    [([_alert(100)], 1.0), ([], 0.0), ([_alert(99)], 0.0), ([_alert(121)], 0.0)],
+    ids=["oracle", "silence", "too early", "too late"],
+)
+def test_the_ends_of_the_scale(alerts: list[dict[str, object]], composite: float) -> None:
+    """An oracle scores 1; silence, and an alert outside its time, find nothing."""
+    assert score(RUNS, alerts).figures["composite"] == pytest.approx(composite)
+
+
+def test_an_alarm_on_every_row_is_worth_nothing() -> None:
+    """What always alarms finds the fault, and is trusted by nobody."""
+    alerts = [_alert(step, run) for run in RUNS for step in range(400)]
+
+    figures = score(RUNS, alerts).figures
+    assert figures["detected"] == 1.0
+    assert figures["composite"] < 0.03
+
+
+def test_a_wrong_kind_and_a_false_alarm_cost() -> None:
+    """Another kind gets half the credit; one false alarm lowers trust and dirties the run."""
+    other = score(RUNS, [_alert(100, kind="saturation")]).figures
+    false = score(RUNS, [_alert(100), _alert(10, "healthy")]).figures
+
+    assert (other["recall"], other["kind_exact"]) == (0.5, 0.0)
+    assert (false["precision"], false["healthy_runs_without_alert"]) == (0.5, 0.0)
