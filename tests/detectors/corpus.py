@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from foreshock.wire import STATISTICS, FrameFlag, Series, SeriesSchema
+from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.frames import Frame
 from foreshock_service.domain.incidents import IncidentChange, Transition
 from foreshock_service.incidents.names import module_of
@@ -64,7 +65,8 @@ TOLD = (Transition.OPENED, Transition.ESCALATED, Transition.NAMED)
 
 def detections_of(run_id: str) -> Iterator[dict[str, Any]]:
     """What a person would have been told, in the form that the corpus' scorer reads."""
-    session = DetectionSession()
+    about = json.loads((FOLDER / "dev" / run_id).with_suffix(".json").read_text())
+    session = DetectionSession(facts=RunFacts(optimizer=about["optimizer"]))
     for frame in frames_of(run_id):
         for change in session.push(frame).changes:
             if change.transition in TOLD:

@@ -91,6 +91,9 @@ def healthy(num_rows: int = 200, *, seed: int = 0, num_blocks: int = 3) -> Trace
     shape = (num_rows, len(schema.series))
     level = np.exp(rng.normal(0, 0.3, len(schema.series)))
     size = level * np.exp(rng.normal(0, 0.05, shape))
+    # A weight changes by its update and no more, so weights stand still here.
+    weights = np.array([series.kind == "weight" for series in schema.series])
+    size[:, weights] = level[weights]
     stats = np.zeros((*shape, len(STATISTICS)), np.float32)
     stats[:, :, COLUMN["count"]] = 1024
     stats[:, :, COLUMN["std"]] = size

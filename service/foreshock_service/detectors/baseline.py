@@ -24,6 +24,7 @@ from foreshock.wire import Series, SeriesSchema
 
 from foreshock_service.detectors.layout import Layout, layout_of
 from foreshock_service.detectors.row import Bools, Floats, Row, absent_row, row_of
+from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.frames import Frame
 
 CHANNELS: Final = ("rms", "abs_max")
@@ -49,13 +50,14 @@ class Baselines:
     """The baselines of one run and rank. `read` a frame, look, then `learn` it.
 
     Arrays are [series, channel] in the order of the newest schema, NaN where a series has not been
-    seen. `row` and `layout` are those of the frame read last.
+    seen. `row` and `layout` are those of the frame read last, `facts` what the run said of itself.
     """
 
     layout: Layout
     row: Row
 
-    def __init__(self) -> None:
+    def __init__(self, facts: RunFacts | None = None) -> None:
+        self.facts = facts or RunFacts()
         self._keys: tuple[tuple[str, str], ...] = ()
         self._schema: SeriesSchema | None = None
         self._values: dict[str, Floats] = {name: np.zeros((0, 2)) for name in _FIELDS}

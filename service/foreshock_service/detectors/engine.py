@@ -13,6 +13,7 @@ from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, UPDATE, WEI
 from foreshock_service.detectors.registry import DETECTORS
 from foreshock_service.detectors.row import Bools
 from foreshock_service.detectors.streak import Streaks
+from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
 from foreshock_service.domain.incidents import Departure
@@ -40,9 +41,9 @@ class EngineConfig:
 class Engine:
     """Rows in, findings out. The same rows give the same findings, across any restart."""
 
-    def __init__(self, config: EngineConfig | None = None) -> None:
+    def __init__(self, config: EngineConfig | None = None, facts: RunFacts | None = None) -> None:
         config = config or EngineConfig()
-        self.baselines = Baselines()
+        self.baselines = Baselines(facts)
         self._detectors = [
             make() for name, make in DETECTORS.items() if name not in config.disabled
         ]

@@ -9,6 +9,9 @@ own tail (1.5 times the largest excursion that passed by itself).
 - `divergence` (critical): damage has lasted 24 rows, or the level of the last 16 rows has risen
   above the best level by 50 % of the progress, 8 sigma and 15 %, and still stands 16 rows later.
 
+A loss that is on its way back (30 % of it) is no divergence, nor one that repeats the first rows of
+the run: that is a new start in the same log, and everything is learned anew.
+
 Values that are not finite are left to `non_finite`; a loss that was not logged is absent, not NaN.
 Nothing is said in the first 32 logged rows. Every threshold is a ratio of differences of losses or
 of losses, so scaling the loss changes nothing.
@@ -42,11 +45,16 @@ SIGMAS: Final = 6.0
 SHARE_OF_LEVEL: Final = 0.15
 SHARE_OF_PROGRESS: Final = 0.3
 TAIL_FACTOR: Final = 1.5
-TAIL_DECAY: Final = 0.995
+TAIL_DECAY: Final = 0.999
 LASTING_ROWS: Final = 24
+SAME_SHARE: Final = 0.1
+OFTEN: Final = 4
 LEVEL_ROWS: Final = 16
 DRIFT_ROWS: Final = 16
 DRIFT_SHARE: Final = 0.5
+RECOVERING: Final = 0.3
+"""Of the way back to the best level: a loss that has come so far down again is on its way, as after
+a planned new start, and is told as a spike only."""
 
 
 class Loss:
@@ -67,6 +75,11 @@ class Loss:
         self._calm_rows = 0
         self._drift_rows = 0
         self._onset = 0
+        self._worst_level = -math.inf
+        self._first: list[float] = []
+        self._since_onset: list[float] = []
+        self._told = False
+        self._num_told = 0
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row; none on a row without a finite loss."""
@@ -75,6 +88,8 @@ class Loss:
             return []
         self._num_rows += 1
         self._recent.add(loss)
+        if len(self._first) < LASTING_ROWS + 1:
+            self._first.append(loss)
         if self._num_rows <= FIRST_ROWS:
             self._calm.add(loss)
             if self._num_rows == START_ROWS:
@@ -94,10 +109,13 @@ class Loss:
             # A loss that never fell has nothing to lose: only a change beyond all it ever did.
             bar = max(bar, 2 * SIGMAS * sigma, 0.5 * abs(calm))
         damaged = damage > bar
+        if self._damaged_rows and len(self._since_onset) < LASTING_ROWS:
+            self._since_onset.append(loss)
         self._damaged = [*self._damaged[-4:], frame.step if damaged else -1]
         if damaged:
             if self._damaged_rows == 0:
                 self._onset = frame.step
+                self._since_onset = []
             self._damaged_rows += 1
             self._calm_rows = 0
             self._peak = max(self._peak, damage)
@@ -105,7 +123,7 @@ class Loss:
             self._calm_rows += 1
             if self._calm_rows >= 5:
                 if self._damaged_rows:
-                    self._tail = max(self._tail, self._peak)
+                    self._pass_by()
                 self._damaged_rows, self._peak = 0, 0.0
             self._calm.add(min(loss, calm + bar))
             self._tail = max(self._tail * TAIL_DECAY, damage if damage < bar else 0.0)
@@ -113,6 +131,7 @@ class Loss:
             DRIFT_SHARE * progress, 8.0 * sigma, SHARE_OF_LEVEL * abs(self._best), self._tail
         )
         drifted = progress > SIGMAS * sigma and level - self._best > drift_bar
+        self._worst_level = max(self._worst_level, level) if damaged or drifted else level
         self._drift_rows = self._drift_rows + 1 if drifted else 0
         if not damaged:
             self._best = min(self._best, level)
@@ -123,7 +142,12 @@ class Loss:
             "progress_lost": damage / progress if progress > 0 else 0.0,
         }
         lasting = self._damaged_rows >= LASTING_ROWS and damaged
-        if lasting or self._drift_rows >= DRIFT_ROWS:
+        lost = lasting or self._drift_rows >= DRIFT_ROWS
+        if lost and self._repeats_its_start():
+            self._begin_anew(loss)
+            return []
+        recovering = self._worst_level - level > RECOVERING * (self._worst_level - self._best)
+        if lost and not recovering:
             reference = calm if lasting else self._best
             onset = self._onset if lasting else frame.step
             kind, severity = "divergence", Severity.CRITICAL
@@ -132,6 +156,7 @@ class Loss:
             kind, severity = "loss_spike", Severity.WARNING
         else:
             return []
+        self._told = True
         return [
             run_finding(
                 frame,
@@ -147,6 +172,32 @@ class Loss:
             )
         ]
 
+    def _pass_by(self) -> None:
+        """An excursion is over: what the run does by itself, told or not, is no news the next time.
+        The first that was told does not count, the fifth in full: a run that exceeds often needs
+        more."""
+        weight = min(1.0, self._num_told / OFTEN) if self._told else 1.0
+        self._num_told += self._told
+        self._tail = max(self._tail, weight * self._peak)
+        self._told = False
+
+    def _repeats_its_start(self) -> bool:
+        """Whether the losses since the onset are the first ones of the run over again."""
+        now = np.array(self._since_onset, np.float64)
+        then = np.array(self._first[1 : 1 + now.size], np.float64)
+        if now.size < DRIFT_ROWS - 1 or then.size < now.size:
+            return False
+        damage = float(np.median(now)) - float(np.median(self._calm.array()))
+        return float(np.median(np.abs(now - then))) < SAME_SHARE * damage
+
+    def _begin_anew(self, loss: float) -> None:
+        """The run was started over in its own log: nothing that was learned holds any more."""
+        first, told = self._first, self._num_told
+        self.__init__()  # type: ignore[misc]
+        self._first, self._num_told, self._num_rows = first, told, 1
+        self._calm.add(loss)
+        self._recent.add(loss)
+
     def _level(self) -> float:
         return float(np.median(self._recent.array()))
 
@@ -156,6 +207,9 @@ class Loss:
             "calm": self._calm.state(),
             "recent": self._recent.state(),
             "damaged": list(self._damaged),
+            "first": list(self._first),
+            "since_onset": list(self._since_onset),
+            "told": [int(self._told), self._num_told],
             "numbers": [
                 self._num_rows,
                 self._start,
@@ -166,6 +220,7 @@ class Loss:
                 self._calm_rows,
                 self._drift_rows,
                 self._onset,
+                self._worst_level,
             ],
         }
 
@@ -174,6 +229,9 @@ class Loss:
         self._calm.restore(state["calm"])
         self._recent.restore(state["recent"])
         self._damaged = [int(step) for step in state["damaged"]]
+        self._first = [float(x) for x in state["first"]]
+        self._since_onset = [float(x) for x in state["since_onset"]]
+        self._told, self._num_told = bool(state["told"][0]), int(state["told"][1])
         (
             self._num_rows,
             self._start,
@@ -184,4 +242,5 @@ class Loss:
             self._calm_rows,
             self._drift_rows,
             self._onset,
+            self._worst_level,
         ) = state["numbers"]

@@ -5,17 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from foreshock_service.detectors.collapse import Collapse
+from foreshock_service.detectors.drift import Drift
+from foreshock_service.detectors.early import Early
 from foreshock_service.detectors.growth import Growth
+from foreshock_service.detectors.identity import Identity
 from foreshock_service.detectors.loss import Loss
 from foreshock_service.detectors.non_finite import NonFinite
+from foreshock_service.detectors.plateau import Plateau
+from foreshock_service.detectors.precision import Precision
 from foreshock_service.detectors.protocol import Detector
+from foreshock_service.detectors.rate import Rate
+from foreshock_service.detectors.replicas import Replicas
+from foreshock_service.detectors.saturation import Saturation
 from foreshock_service.detectors.spike import Spike
+from foreshock_service.detectors.updates import Updates
 from foreshock_service.detectors.vanishing import Vanishing
 
 DETECTORS: Final[dict[str, Callable[[], Detector]]] = {
     "non_finite": NonFinite,
+    "identity": Identity,
+    "replicas": Replicas,
+    "rate": Rate,
+    "early": Early,
     "growth": Growth,
     "spike": Spike,
+    "updates": Updates,
     "vanishing": Vanishing,
+    "precision": Precision,
+    "saturation": Saturation,
+    "collapse": Collapse,
+    "drift": Drift,
+    "plateau": Plateau,
     "loss": Loss,
 }

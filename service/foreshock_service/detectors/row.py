@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from foreshock.wire import KINDS, FrameFlag, measured_flag
+from foreshock.wire import KINDS, STATISTICS, FrameFlag, measured_flag
 
 from foreshock_service.detectors.layout import Layout
 from foreshock_service.domain.frames import Frame
@@ -15,16 +15,17 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 _ALL_MEASURED = FrameFlag(sum(measured_flag(kind) for kind in KINDS))
+_AS_SENT = tuple(name for name in STATISTICS if name != "count")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
     """A frame, worked out; every array is [series].
 
-    `measured` is false where the tensor was not due or did not exist. `rms`, `l2` and `abs_max` are
-    over the finite elements, NaN where nothing was measured or nothing is finite. `log_rms` and
-    `log_abs_max` are base 2, NaN where the value is 0: a tensor of zeros has no level. `bad` marks
-    tensors with NaN or Inf elements, `bad_count` says how many.
+    `measured` is false where the tensor was not due or did not exist, and then every statistic is
+    NaN. `rms`, `l2` and `abs_max` are over the finite elements, NaN where nothing was measured or
+    nothing is finite. `log_rms` and `log_abs_max` are base 2, NaN where the value is 0: a tensor of
+    zeros has no level. `bad` marks tensors with NaN or Inf elements, `bad_count` says how many.
     """
 
     measured: Bools
@@ -35,38 +36,64 @@ class Row:
     log_abs_max: Floats
     bad: Bools
     bad_count: Floats
-    zero_frac: Floats
-    inactive_unit_frac: Floats
+    columns: dict[str, Floats]
+
+    @property
+    def mean(self) -> Floats:
+        """Mean of the finite elements."""
+        return self.columns["mean"]
+
+    @property
+    def std(self) -> Floats:
+        """Population standard deviation of the finite elements."""
+        return self.columns["std"]
+
+    @property
+    def zero_frac(self) -> Floats:
+        """Share of elements that are exactly zero."""
+        return self.columns["zero_frac"]
+
+    @property
+    def overflow_frac(self) -> Floats:
+        """Share of elements beyond float16's largest value."""
+        return self.columns["overflow_frac"]
+
+    @property
+    def batch_std(self) -> Floats:
+        """Spread of a unit over the batch, averaged over the units."""
+        return self.columns["batch_std"]
+
+    @property
+    def inactive_unit_frac(self) -> Floats:
+        """Share of units that were zero for every sample."""
+        return self.columns["inactive_unit_frac"]
 
 
 def row_of(frame: Frame, layout: Layout) -> Row:
     """Derive rms, l2 and abs_max in float64: the square of a large float32 would overflow."""
-    stats = frame.stats
-    column = layout.column
-    num_series = layout.num_series
+    table = frame.stats.T.astype(np.float64, order="C")
+    column, num_series = layout.column, layout.num_series
     absent = np.full(num_series, np.nan)
-
-    def take(name: str) -> Floats:
-        index = column.get(name)
-        return absent if index is None else stats[:, index].astype(np.float64)
-
-    nan_count, inf_count = take("nan_count"), take("inf_count")
-    mean, std = take("mean"), take("std")
+    columns = {name: table[column[name]] if name in column else absent for name in _AS_SENT}
+    mean, std, nan_count = columns["mean"], columns["std"], columns["nan_count"]
     measured = ~np.isnan(nan_count if "nan_count" in column else mean)
     if frame.flags & _ALL_MEASURED:
         due = np.array([bool(frame.flags & measured_flag(kind)) for kind in KINDS])
         measured &= due[layout.kind]
+        if not due.all():
+            table[:, ~measured] = np.nan
     with np.errstate(all="ignore"):
         rms = np.hypot(mean, std)
-        bad_count = np.nan_to_num(nan_count) + np.nan_to_num(inf_count)
-        finite_count = np.maximum(take("count") - bad_count, 0.0)
-        abs_max = np.maximum(np.abs(take("min")), np.abs(take("max")))
-        # A value statistic of 0 finite elements says nothing; a Inf in one is a statistic lost.
+        bad_count = np.nan_to_num(nan_count) + np.nan_to_num(columns["inf_count"])
+        count = table[column["count"]] if "count" in column else absent
+        finite_count = np.maximum(count - bad_count, 0.0)
+        abs_max = np.maximum(np.abs(columns["min"]), np.abs(columns["max"]))
+        # A value statistic of 0 finite elements says nothing; an Inf in one is a statistic lost.
         usable = measured & np.isfinite(rms) & ~(finite_count == 0)
         rms = np.where(usable, rms, np.nan)
         abs_max = np.where(usable & np.isfinite(abs_max), abs_max, np.nan)
-        log_rms = np.where(rms > 0, np.log2(rms), np.nan)
-        log_abs_max = np.where(abs_max > 0, np.log2(abs_max), np.nan)
+        log_rms = np.log2(rms, out=np.full(num_series, np.nan), where=rms > 0)
+        log_abs_max = np.log2(abs_max, out=np.full(num_series, np.nan), where=abs_max > 0)
         l2 = rms * np.sqrt(finite_count)
     return Row(
         measured=measured,
@@ -77,8 +104,7 @@ def row_of(frame: Frame, layout: Layout) -> Row:
         log_abs_max=log_abs_max,
         bad=measured & (bad_count > 0),
         bad_count=bad_count,
-        zero_frac=np.where(measured, take("zero_frac"), np.nan),
-        inactive_unit_frac=np.where(measured, take("inactive_unit_frac"), np.nan),
+        columns=columns,
     )
 
 
@@ -95,6 +121,5 @@ def absent_row(layout: Layout) -> Row:
         log_abs_max=nothing,
         bad=nowhere,
         bad_count=nothing,
-        zero_frac=nothing,
-        inactive_unit_frac=nothing,
+        columns=dict.fromkeys(_AS_SENT, nothing),
     )

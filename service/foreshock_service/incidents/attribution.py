@@ -2,7 +2,8 @@
 
 Rules, in this order:
 1. Non-finite values: the first tensor in the flow that holds one (findings come in that order),
-   unless a finite tensor had left its baseline earlier: what overflowed did not start it.
+   unless a tensor that is still finite stands 256 times above its baseline: the first of those to
+   leave is what overflowed further on.
 2. Gradient spikes: the tensor with the largest ratio to its own normal, never the largest norm.
 3. Everything else: the earliest departure. Departures come ordered by step, then by the flow of a
    step: activations from the input up, gradients from the loss down, then updates and weights.
@@ -27,8 +28,24 @@ from foreshock_service.incidents.names import family_of, module_of
 
 GLOBAL_SHARE: Final = 0.5
 TIE_STEPS: Final = 2
+HUGE: Final = 256.0
 TIE_SHARE: Final = 0.25
 """Departures within a quarter of the incident's age of the first one have left together."""
+NOBODYS_KINDS: Final = frozenset({"plateau", "update_too_small"})
+NAMED_BY_RULE: Final = frozenset(
+    {
+        "gradient_spike",
+        "dead_units",
+        "vanishing_gradient",
+        "weight_corruption",
+        "saturation",
+        "precision_underflow",
+        "output_logit_drift",
+        "representation_collapse",
+        "replica_divergence",
+    }
+)
+"""Kinds whose rule names the culprits itself, foremost first."""
 LOSS_KINDS: Final = frozenset({"loss_spike", "divergence"})
 
 
@@ -61,10 +78,11 @@ def attribute(
         return _claim(named[:1]) if named else NOBODY
     if kind == "non_finite":
         # An overflow starts with what grew before it, not with the first NaN.
-        finite = [d for d in departures if math.isfinite(d.ratio)]
-        earlier = [d for d in finite if named and d.step < named[0].step - TIE_STEPS]
-        return _claim(earlier[:1] or named[:1]) if named else NOBODY
-    if kind in ("gradient_spike", "dead_units", "vanishing_gradient"):
+        huge = [d for d in departures if HUGE < d.ratio < math.inf]
+        return _claim(huge[:1] or named[:1]) if named else NOBODY
+    if kind in NOBODYS_KINDS:
+        return NOBODY
+    if kind in NAMED_BY_RULE:
         if len(named) > 1 and len(named) >= GLOBAL_SHARE * num_series:
             return NOBODY
         return _claim(named[:1]) if named else NOBODY

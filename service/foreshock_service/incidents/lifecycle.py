@@ -1,7 +1,8 @@
 """What may happen to an incident: pure steps from one `Incident` to the next.
 
 open -> recovered, after 25 rows without a finding and with the loss back (hysteresis); a finding
-within 100 rows of recovery takes the same incident up again, since it is the same cause;
+soon after takes the same incident up again, since it is the same cause (within 25 rows of recovery
+for acute kinds, 100 for those that build up slowly); a later one is told anew;
 open | recovered -> resolved, by a person, for good. Acknowledging is a mark, not a state.
 """
 
@@ -15,16 +16,27 @@ from foreshock_service.domain.incidents import Incident, IncidentChange, State, 
 from foreshock_service.incidents.verdict import sentence
 
 QUIET_ROWS: Final = 25
-COOLDOWN_ROWS: Final = 100
+ACUTE_COOLDOWN_ROWS: Final = 50
+SLOW_COOLDOWN_ROWS: Final = 125
+"""Quiet rows, those before the recovery among them."""
 
 KIND_RANK: Final = {
     "dead_units": 0,
+    "saturation": 0,
+    "plateau": 0,
+    "update_too_small": 0,
+    "precision_underflow": 0,
+    "output_logit_drift": 1,
     "bad_batch": 1,
     "gradient_spike": 1,
     "loss_spike": 2,
     "vanishing_gradient": 2,
     "update_too_large": 2,
     "attention_logit_growth": 2,
+    "precision_overflow": 2,
+    "representation_collapse": 2,
+    "weight_corruption": 6,
+    "replica_divergence": 6,
     "explosion": 3,
     "divergence": 4,
     "non_finite": 5,

@@ -1,7 +1,7 @@
 """The tracker: findings that share a cause become one incident, from its first sign to its end.
 
 Acute kinds (spikes, growth, loss, non-finite) that overlap in time are one incident: the later ones
-are what the first one did. Slow kinds (dead units, vanishing gradients) are one incident each,
+are what the first one did. Slow kinds (dead units, vanishing gradients) are incidents of their own,
 unless they begin while an acute one is open, whose consequence they then are.
 """
 
@@ -25,8 +25,9 @@ from foreshock_service.domain.incidents import (
 )
 from foreshock_service.incidents.attribution import NOBODY, Cause, attribute
 from foreshock_service.incidents.lifecycle import (
-    COOLDOWN_ROWS,
+    ACUTE_COOLDOWN_ROWS,
     QUIET_ROWS,
+    SLOW_COOLDOWN_ROWS,
     change,
     graver,
     rank_of,
@@ -35,7 +36,19 @@ from foreshock_service.incidents.loss_moved import LossWatch
 from foreshock_service.incidents.names import family_of
 
 ACUTE: Final = "acute"
-SLOW_KINDS: Final = frozenset({"dead_units", "vanishing_gradient"})
+STALLED: Final = "stalled"
+SLOW_KEYS: Final = {
+    "vanishing_gradient": STALLED,
+    "update_too_small": STALLED,
+    "precision_underflow": STALLED,
+    "plateau": STALLED,
+    "dead_units": "dead_units",
+    "saturation": "saturation",
+    "output_logit_drift": "output_logit_drift",
+    "representation_collapse": "representation_collapse",
+}
+"""Slow kinds by the incident they join. Gradients that vanish make small updates, and these make a
+loss that stays: one cause, one incident."""
 GROWING: Final = frozenset({"explosion", "update_too_large", "attention_logit_growth"})
 LOSS_ROWS: Final = 512
 """How far back a loss is remembered, so that the level before a late-found onset is known."""
@@ -170,7 +183,7 @@ class IncidentTracker:
         acute_open = self.frozen_run
         groups: dict[str, list[Finding]] = {}
         for finding in findings:
-            key = finding.kind if finding.kind in SLOW_KINDS else ACUTE
+            key = SLOW_KEYS.get(finding.kind, ACUTE)
             if key != ACUTE and acute_open and self._find(key) is None:
                 key = ACUTE
             groups.setdefault(key, []).append(finding)
@@ -300,7 +313,7 @@ class IncidentTracker:
                     updated_step=frame.step,
                 )
                 changes.append(change(live.incident, Transition.RECOVERED, step=frame.step))
-            elif state is not State.OPEN and quiet >= COOLDOWN_ROWS:
+            elif state is not State.OPEN and quiet >= _cooldown(live.key):
                 self._live.remove(live)
         return changes
 
@@ -318,6 +331,10 @@ class IncidentTracker:
             if mark not in live.told:
                 live.told.add(mark)
                 self.kept.append((finding, live.incident.number))
+
+
+def _cooldown(key: str) -> int:
+    return ACUTE_COOLDOWN_ROWS if key == ACUTE else SLOW_COOLDOWN_ROWS
 
 
 def _cause(

@@ -29,7 +29,7 @@ def _story(incident: Incident) -> str:
 def _loss(incident: Incident, opening: str) -> str:
     if incident.loss_step is None:
         return "; the loss has not moved"
-    if incident.kind in ("loss_spike", "divergence"):
+    if incident.kind in ("loss_spike", "plateau") or incident.evidence.get("statistic") == "loss":
         return ""
     lead = incident.loss_step - incident.onset_step
     if lead > 0:
@@ -94,6 +94,13 @@ def _loss_spike(incident: Incident) -> str:
 
 
 def _divergence(incident: Incident) -> str:
+    if incident.evidence.get("statistic") == "lr":
+        rate = _number(incident, "value")
+        size = "" if rate is None else f" ({_plain(rate)})"
+        return (
+            f"The learning rate is negative{size} since step {incident.onset_step}: "
+            "every step now climbs the loss"
+        )
     return (
         f"The loss left its course at step {incident.onset_step} and has not come back "
         f"(from {_pair(incident)}){_with(incident)}"
@@ -129,6 +136,82 @@ def _update(incident: Incident) -> str:
     )
 
 
+def _corruption(incident: Incident) -> str:
+    ratio = _number(incident, "ratio")
+    size = "" if ratio is None or 0.99 < ratio < 1.01 else f", to {_times(ratio)} its size"
+    return (
+        f"The weight of {incident.group or 'several layers'} changed at step "
+        f"{incident.onset_step} by more than its update allows{size}"
+    )
+
+
+def _replicas(incident: Incident) -> str:
+    where = f", furthest in {incident.group}" if incident.group else ""
+    return f"The ranks no longer hold the same weights from step {incident.onset_step}{where}"
+
+
+def _saturation(incident: Incident) -> str:
+    value = _number(incident, "value")
+    size = "" if value is None else f" (mean square {_plain(value)} of 1)"
+    return f"{_subject(incident)} sits at its limits since step {incident.onset_step}{size}"
+
+
+def _plateau(incident: Incident) -> str:
+    start, best = _number(incident, "baseline"), _number(incident, "value")
+    if start is None or best is None:
+        return f"Nothing has been learned by step {incident.opened_step}"
+    return (
+        f"Nothing has been learned by step {incident.opened_step}: the loss began at "
+        f"{_plain(start)} and its best level is {_plain(best)}"
+    )
+
+
+def _small_update(incident: Incident) -> str:
+    value = _number(incident, "value")
+    of = (
+        "the learning rate"
+        if incident.evidence.get("statistic") == "update_by_rate"
+        else "the weights"
+    )
+    size = "" if value is None else f", {_plain(value)} of {of}"
+    return f"Updates are too small to learn from since step {incident.onset_step}{size}"
+
+
+def _underflow(incident: Incident) -> str:
+    kind = (incident.root_series or "").partition(":")[0]
+    value = _number(incident, "value")
+    share = "" if value is None else f", {100 * value:.0f} % of its elements are exactly zero"
+    if kind == "weight":
+        return f"Updates of {_subject(incident)} are rounded away since step {incident.onset_step}"
+    return f"Gradients of {_subject(incident)} underflow since step {incident.onset_step}{share}"
+
+
+def _overflow(incident: Incident) -> str:
+    value = _number(incident, "value")
+    size = "" if value is None else f" {_plain(value)}"
+    if incident.evidence.get("statistic") == "loss_scale":
+        return f"The loss scale has collapsed to{size} at step {incident.onset_step}"
+    where = f"{_subject(incident)} reaches{size} at step {incident.onset_step}"
+    return f"{where}, and float16 ends at 65504"
+
+
+def _drift(incident: Incident) -> str:
+    return (
+        f"The level of the output logits drifts from step {incident.onset_step} "
+        f"(log Z from {_pair(incident)})"
+    )
+
+
+def _collapse(incident: Incident) -> str:
+    value, start = _number(incident, "value"), _number(incident, "baseline")
+    size = (
+        ""
+        if value is None or start is None
+        else f": the spread over the batch is {_plain(value)} of its size, {_plain(start)} at first"
+    )
+    return f"{_subject(incident)} answers every sample alike since step {incident.onset_step}{size}"
+
+
 def _left(incident: Incident) -> str:
     return f"{_subject(incident)} left its baseline at step {incident.onset_step}"
 
@@ -144,6 +227,15 @@ _OPENINGS: Final[dict[str, Callable[[Incident], str]]] = {
     "vanishing_gradient": _vanishing,
     "dead_units": _dead,
     "update_too_large": _update,
+    "update_too_small": _small_update,
+    "weight_corruption": _corruption,
+    "replica_divergence": _replicas,
+    "saturation": _saturation,
+    "plateau": _plateau,
+    "precision_underflow": _underflow,
+    "precision_overflow": _overflow,
+    "output_logit_drift": _drift,
+    "representation_collapse": _collapse,
 }
 
 

@@ -22,9 +22,11 @@ from foreshock.wire import SeriesSchema
 
 from foreshock_service.detectors.engine import EngineConfig
 from foreshock_service.domain.alerts import AlertRun
+from foreshock_service.domain.facts import facts_of
 from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
 from foreshock_service.domain.incidents import Incident, IncidentChange
+from foreshock_service.domain.runs import Run
 from foreshock_service.errors import Conflict
 from foreshock_service.incidents.verdict import sentence
 from foreshock_service.pipeline.session import DetectionSession
@@ -108,9 +110,9 @@ class Detection:
             self._held.pop((run_id, rank), None)
             return 0
         with self._store.read() as session:
-            held = self._take_up(session, run_id, rank, epoch)
-            frames = read_frames(session, run_id, rank, held.next_ord, self._frames_a_commit)
             run = runs.get(session, run_id)
+            held = self._take_up(session, run, rank, epoch)
+            frames = read_frames(session, run_id, rank, held.next_ord, self._frames_a_commit)
         if not frames:
             return 0
         work = self._push(held, frames)
@@ -128,11 +130,11 @@ class Detection:
             raise
         return len(frames)
 
-    def _take_up(self, session: ReadSession, run_id: str, rank: int, epoch: int) -> _Held:
-        key = (run_id, rank)
+    def _take_up(self, session: ReadSession, run: Run, rank: int, epoch: int) -> _Held:
+        run_id, key = run.run_id, (run.run_id, rank)
         held = self._held.get(key)
         if held is None or held.epoch != epoch:
-            held = _Held(DetectionSession(self._config), epoch, 0)
+            held = _Held(DetectionSession(self._config, facts_of(run.info)), epoch, 0)
             stored = detection.load_state(session, run_id, rank)
             if stored is not None:
                 held.next_ord = stored[0]

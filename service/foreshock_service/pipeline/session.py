@@ -8,6 +8,7 @@ from foreshock.wire import SeriesSchema
 
 from foreshock_service.detectors.codec import decode_state, encode_state
 from foreshock_service.detectors.engine import Engine, EngineConfig
+from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
 from foreshock_service.domain.incidents import Incident, IncidentChange
@@ -30,8 +31,8 @@ class DetectionSession:
     A session that is saved and taken up again at any row goes on as if nothing had happened.
     """
 
-    def __init__(self, config: EngineConfig | None = None) -> None:
-        self.engine = Engine(config)
+    def __init__(self, config: EngineConfig | None = None, facts: RunFacts | None = None) -> None:
+        self.engine = Engine(config, facts)
         self.tracker = IncidentTracker()
 
     def push(self, frame: Frame) -> RowOutcome:

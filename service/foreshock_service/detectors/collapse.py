@@ -1,0 +1,83 @@
+"""Representation collapse: every sample of a batch is answered alike.
+
+`representation_collapse`: an activation's spread over the batch is below 1 % of its rms, on 20
+measured rows, after it was above 5 % in the first ones. A constant added to every sample (a bias, a
+large mean) lowers the share too, but not by so much while the layer still tells samples apart.
+
+Needs the statistic `batch_std`; without it nothing is said. Normalising layers are not exempt: they
+divide by the spread over the units of one sample, not over the batch.
+Source: Lyle et al. 2023 (arXiv 2303.01486) and the dead-direction measures of self-supervised
+learning for the idea.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.emit import series_findings
+from foreshock_service.detectors.layout import ACTIVATION
+from foreshock_service.detectors.memory import SeriesMemory
+from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.streak import Streaks
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+NAME: Final = "collapse"
+
+COLLAPSED: Final = 0.01
+APART: Final = 0.05
+START_ROWS: Final = 10
+ROWS: Final = 20
+
+
+class Collapse:
+    """Watches how far activations tell the samples of a batch apart."""
+
+    name = NAME
+
+    def __init__(self) -> None:
+        self._start = SeriesMemory("share", "rows")
+        self._collapsed = Streaks()
+
+    def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
+        """Findings of this row."""
+        layout, row, start = baselines.layout, baselines.row, self._start
+        start.align(layout)
+        if "batch_std" not in layout.column:
+            return []
+        with np.errstate(all="ignore"):
+            share = np.where(layout.kind_masks[ACTIVATION], row.batch_std / row.rms, np.nan)
+        known = np.isfinite(share)
+        rows = np.nan_to_num(start["rows"])
+        young = known & (rows < START_ROWS)
+        before = np.where(rows == 0, share, start["share"])
+        start["share"] = np.where(young, before + (share - before) / (rows + 1), start["share"])
+        start["rows"] = np.where(young, rows + 1, rows)
+        with np.errstate(invalid="ignore"):
+            holds = (rows >= START_ROWS) & (start["share"] > APART) & (share < COLLAPSED)
+        self._collapsed.update(layout, holds=holds, measured=known, step=frame.step)
+        return series_findings(
+            frame,
+            self._collapsed.lasting(ROWS),
+            order=layout.depth,
+            detector=NAME,
+            kind="representation_collapse",
+            severity=Severity.CRITICAL,
+            statistic="batch_spread",
+            value=share,
+            baseline=start["share"],
+            since=self._collapsed.since,
+        )
+
+    def state(self) -> State:
+        """Starts and streaks."""
+        return {"start": self._start.state(), "collapsed": self._collapsed.state()}
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._start.restore(state["start"])
+        self._collapsed.restore(state["collapsed"])

@@ -1,0 +1,134 @@
+"""Output logit drift: the common level of the logits moves although nothing is gained by it.
+
+`output_logit_drift`: the scalar `log_z` (mean log-sum-exp of the output logits) has moved by more
+than 1.2 and by 20 % over 96 rows, in the later half by as much as in the earlier one, on 16 rows in
+a row, while the loss gained less than a tenth of all its progress before. A softmax does not feel
+a common shift, so nothing holds it back but rounding: in bfloat16 logits of 100 have steps of 0.5.
+
+A classifier's log Z grows as it becomes sure of its answers: then its loss falls, or, once the loss
+is below a tenth of its start, the margins grow without a use for them, like the logarithm of time.
+
+Names the deepest output.
+Source: Chowdhery et al. 2022 (PaLM, z-loss 1e-4 log^2 Z) and Wortsman et al. 2023 for the drift.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.emit import run_finding, series_findings
+from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.window import Window
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+NAME: Final = "drift"
+
+WINDOW_ROWS: Final = 96
+LEVEL_ROWS: Final = 16
+ROWS: Final = 16
+MOVED: Final = 1.2
+SHARE: Final = 0.2
+GAIN: Final = 0.1
+SURE_SHARE: Final = 0.1
+START_ROWS: Final = 10
+
+
+class Drift:
+    """Watches the scalar `log_z`."""
+
+    name = NAME
+
+    def __init__(self) -> None:
+        self._log_z = Window(WINDOW_ROWS)
+        self._loss = Window(WINDOW_ROWS)
+        self._start = Window(START_ROWS)
+        self._rows = 0
+        self._since = 0
+
+    def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
+        """Findings of this row."""
+        log_z, loss = frame.scalars.get("log_z"), frame.scalars.get("loss")
+        if log_z is None or loss is None or not (math.isfinite(log_z) and math.isfinite(loss)):
+            return []
+        self._log_z.add(log_z)
+        self._loss.add(loss)
+        if len(self._start) < START_ROWS:
+            self._start.add(loss)
+        if len(self._log_z) < WINDOW_ROWS:
+            return []
+        start = float(np.median(self._start.array()))
+        then, halfway, now = _levels(self._log_z)
+        loss_then, _, loss_now = _levels(self._loss)
+        moved = abs(now - then)
+        useless = (
+            loss_then - loss_now < GAIN * max(start - loss_then, 0.0)
+            and loss_now > SURE_SHARE * start
+        )
+        keeps_pace = abs(now - halfway) > 0.5 * moved
+        if not (moved > max(MOVED, SHARE * abs(then)) and useless and keeps_pace):
+            self._rows = 0
+            return []
+        if self._rows == 0:
+            self._since = frame.step
+        self._rows += 1
+        if self._rows < ROWS:
+            return []
+        layout = baselines.layout
+        found = [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind="output_logit_drift",
+                severity=Severity.WARNING,
+                statistic="log_z",
+                value=now,
+                baseline=then,
+                score=moved,
+                onset_step=self._since,
+            )
+        ]
+        return found + series_findings(
+            frame,
+            layout.is_output,
+            order=layout.depth,
+            detector=NAME,
+            kind="output_logit_drift",
+            severity=Severity.WARNING,
+            statistic="rms",
+            value=baselines.row.rms,
+            baseline=np.exp2(baselines.value("slow")),
+            since=np.full(layout.num_series, self._since, np.int64),
+        )
+
+    def state(self) -> State:
+        """The windows and the streak."""
+        return {
+            "log_z": self._log_z.state(),
+            "loss": self._loss.state(),
+            "start": self._start.state(),
+            "streak": [self._rows, self._since],
+        }
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._log_z.restore(state["log_z"])
+        self._loss.restore(state["loss"])
+        self._start.restore(state["start"])
+        self._rows, self._since = state["streak"]
+
+
+def _levels(window: Window) -> tuple[float, float, float]:
+    """Medians of the first rows, of those in the middle and of the last."""
+    values = window.array()
+    middle = (values.size - LEVEL_ROWS) // 2
+    first, between, last = (
+        float(np.median(values[start : start + LEVEL_ROWS]))
+        for start in (0, middle, values.size - LEVEL_ROWS)
+    )
+    return first, between, last

@@ -1,0 +1,143 @@
+"""The first rows, before there is a normal to compare with: only what no sound run does.
+
+- `gradient_spike`: the gradient norm is 48 times the median and 4 times the largest of at least 3
+  rows before it; or, in a run that is seen from its middle on, 16 times the largest of all before.
+- `loss_spike`: 2 rows in a row are above twice the largest loss before them, and further above it
+  than 8 times all that the losses before them have differed.
+
+At most 32 rows are looked at; then `spike` and `loss` know the run. In the first 8 rows of a run
+seen from its start the gradient norm is left alone: initialisation and warm-up move it freely.
+Source: ours, from public logs that begin with the fault.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.emit import run_finding
+from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.window import Window
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+NAME: Final = "early"
+
+ROWS: Final = 32
+FIRST_STEP: Final = 10
+MIN_ROWS: Final = 3
+START_ROWS: Final = 8
+ABOVE_MEDIAN: Final = 48.0
+ABOVE_LARGEST: Final = 4.0
+JOINED_ABOVE_LARGEST: Final = 16.0
+LOSS_FACTOR: Final = 2.0
+LOSS_RANGES: Final = 8.0
+LOSS_ROWS: Final = 2
+
+
+class Early:
+    """Watches the gradient norm and the loss of the first rows."""
+
+    name = NAME
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._joined = False
+        self._norms = Window(ROWS)
+        self._losses = Window(ROWS)
+        self._above: list[int] = []
+
+    def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
+        """Findings of this row; none after the first 32."""
+        if self._rows >= ROWS:
+            return []
+        if self._rows == 0:
+            self._joined = frame.step > FIRST_STEP
+        self._rows += 1
+        return [*self._norm(frame), *self._loss(frame)]
+
+    def _norm(self, frame: Frame) -> list[Finding]:
+        norm = frame.scalars.get("grad_norm")
+        if norm is None or not math.isfinite(norm) or norm <= 0:
+            return []
+        before = self._norms.array()
+        self._norms.add(norm)
+        if not before.size or (not self._joined and before.size < START_ROWS):
+            return []
+        median, largest = float(np.median(before)), float(before.max())
+        leaps = self._joined and norm > JOINED_ABOVE_LARGEST * largest
+        leaps |= (
+            before.size >= MIN_ROWS
+            and norm > ABOVE_MEDIAN * median
+            and norm > ABOVE_LARGEST * largest
+        )
+        if not leaps:
+            return []
+        return [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind="gradient_spike",
+                severity=Severity.WARNING,
+                statistic="grad_norm",
+                value=norm,
+                baseline=median,
+                score=math.log2(norm / median),
+                evidence={"ratio": norm / median},
+            )
+        ]
+
+    def _loss(self, frame: Frame) -> list[Finding]:
+        loss = frame.scalars.get("loss")
+        if loss is None or not math.isfinite(loss):
+            return []
+        before = self._losses.array()
+        if before.size >= 2:
+            largest, smallest = float(before.max()), float(before.min())
+            bar = max(LOSS_FACTOR * largest, largest + LOSS_RANGES * (largest - smallest))
+            if loss > bar and largest > 0:
+                # Not learned: the rows that follow are compared with those before the leap.
+                self._above.append(frame.step)
+                return self._leapt(frame, loss, float(np.median(before)))
+        self._above = []
+        self._losses.add(loss)
+        return []
+
+    def _leapt(self, frame: Frame, loss: float, level: float) -> list[Finding]:
+        if len(self._above) < LOSS_ROWS:
+            return []
+        return [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind="loss_spike",
+                severity=Severity.WARNING,
+                statistic="loss",
+                value=loss,
+                baseline=level,
+                score=loss / level if level > 0 else 0.0,
+                onset_step=self._above[0],
+            )
+        ]
+
+    def state(self) -> State:
+        """The first rows."""
+        return {
+            "rows": self._rows,
+            "joined": self._joined,
+            "norms": self._norms.state(),
+            "losses": self._losses.state(),
+            "above": list(self._above),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._rows = int(state["rows"])
+        self._joined = bool(state["joined"])
+        self._norms.restore(state["norms"])
+        self._losses.restore(state["losses"])
+        self._above = [int(step) for step in state["above"]]

@@ -1,0 +1,175 @@
+"""Plateau: a run that learns nothing from its first step on.
+
+`plateau`: 100 logged rows after the learning rate reached half of its largest value, the best level
+of the loss (median of 16 rows) is less than 5 % below its start, less than 2 sigma of the noise of
+single rows, and neither the gradient norm nor the spread of the outputs has doubled since the
+first rows: something that is about to break out shows it there first.
+
+Quiet: runs seen from their middle on (the first step is not near 0), after 400 rows (a run that has
+learned once is not stuck), adversarial and reinforcement losses, whose level means little, and runs
+of which most weights do not move.
+Source: SageMaker Debugger's LossNotDecreasing for the idea; the conditions are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.emit import run_finding
+from foreshock_service.detectors.layout import WEIGHT
+from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.window import MAD_TO_SIGMA, Window
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+NAME: Final = "plateau"
+
+FIRST_STEP: Final = 10
+START_ROWS: Final = 10
+LEVEL_ROWS: Final = 16
+STUCK_ROWS: Final = 100
+LAST_ROWS: Final = 400
+PROGRESS: Final = 0.05
+SIGMAS: Final = 2.0
+GROWTH: Final = 2.0
+FROZEN_SHARE: Final = 0.5
+OTHER_GAMES: Final = ("loss_d", "loss_g", "mean_return", "entropy", "reward", "mean_q")
+
+
+class Plateau:
+    """Watches the loss from the first row until it has once learned."""
+
+    name = NAME
+
+    def __init__(self) -> None:
+        self._over = False
+        self._rows = 0
+        self._warm_rows = 0
+        self._max_rate = 0.0
+        self._start = Window(START_ROWS)
+        self._recent = Window(LEVEL_ROWS)
+        self._noise = Window(STUCK_ROWS)
+        self._best = math.inf
+        self._first = {"grad_norm": math.nan, "spread": math.nan}
+        self._recent_norm = Window(LEVEL_ROWS)
+        self._recent_spread = Window(LEVEL_ROWS)
+
+    def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
+        """At most one finding a row, for as long as nothing is learned."""
+        loss = frame.scalars.get("loss")
+        if self._over or loss is None or not math.isfinite(loss):
+            return []
+        if self._rows == 0 and (frame.step > FIRST_STEP):
+            self._over = True
+            return []
+        self._rows += 1
+        if self._rows > LAST_ROWS or any(name in frame.scalars for name in OTHER_GAMES):
+            self._over = True
+            return []
+        if len(self._start) < START_ROWS:
+            self._start.add(loss)
+        self._recent.add(loss)
+        self._noise.add(loss)
+        self._follow_rate(frame.scalars.get("lr"))
+        grows = self._grows(frame, baselines)
+        if self._rows < LEVEL_ROWS:
+            return []
+        self._best = min(self._best, float(np.median(self._recent.array())))
+        return self._judge(frame, baselines, grows)
+
+    def _follow_rate(self, rate: float | None) -> None:
+        if rate is not None and math.isfinite(rate) and rate > 2.0 * self._max_rate:
+            self._max_rate, self._warm_rows = rate, 0
+        self._warm_rows += 1
+
+    def _grows(self, frame: Frame, baselines: Baselines) -> bool:
+        layout, row = baselines.layout, baselines.row
+        norm = frame.scalars.get("grad_norm")
+        outputs = row.std[layout.is_output]
+        spread = float(outputs.max()) if outputs.size else math.nan
+        grows = False
+        for name, value, recent in (
+            ("grad_norm", norm, self._recent_norm),
+            ("spread", spread, self._recent_spread),
+        ):
+            if value is None or not math.isfinite(value):
+                continue
+            recent.add(value)
+            level = float(np.median(recent.array()))
+            if len(recent) == LEVEL_ROWS and math.isnan(self._first[name]):
+                self._first[name] = level
+            grows |= level > GROWTH * self._first[name]
+        return grows
+
+    def _judge(self, frame: Frame, baselines: Baselines, grows: bool) -> list[Finding]:
+        start = float(np.median(self._start.array()))
+        progress = start - self._best
+        noise = self._noise.array()
+        sigma = MAD_TO_SIGMA * float(np.median(np.abs(noise - np.median(noise))))
+        if progress > max(4 * PROGRESS * abs(start), 2 * SIGMAS * sigma):
+            self._over = True
+            return []
+        stuck = progress < PROGRESS * abs(start) and progress < max(
+            SIGMAS * sigma, 1e-3 * abs(start)
+        )
+        if not stuck or grows or self._warm_rows < STUCK_ROWS or _mostly_frozen(baselines):
+            return []
+        return [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind="plateau",
+                severity=Severity.WARNING,
+                statistic="loss",
+                value=self._best,
+                baseline=start,
+                score=float(self._rows),
+                evidence={"rows": self._rows},
+            )
+        ]
+
+    def state(self) -> State:
+        """The windows and the counters."""
+        return {
+            "over": self._over,
+            "numbers": [self._rows, self._warm_rows, self._max_rate, self._best],
+            "first": dict(self._first),
+            "windows": [
+                w.state()
+                for w in (
+                    self._start,
+                    self._recent,
+                    self._noise,
+                    self._recent_norm,
+                    self._recent_spread,
+                )
+            ],
+        }
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._over = bool(state["over"])
+        self._rows, self._warm_rows, self._max_rate, self._best = state["numbers"]
+        self._first = {name: float(value) for name, value in state["first"].items()}
+        windows = (
+            self._start,
+            self._recent,
+            self._noise,
+            self._recent_norm,
+            self._recent_spread,
+        )
+        for window, values in zip(windows, state["windows"], strict=True):
+            window.restore(values)
+
+
+def _mostly_frozen(baselines: Baselines) -> bool:
+    """Whether most weight matrices stay as they are: a probe or an adapter learns little."""
+    layout, row = baselines.layout, baselines.row
+    weights = layout.kind_masks[WEIGHT] & layout.is_matrix & (layout.update_of >= 0)
+    moving = weights & (row.rms[layout.update_of] > 0)
+    return bool(moving.sum() < FROZEN_SHARE * weights.sum())

@@ -1,0 +1,112 @@
+"""Replica divergence: data-parallel processes that no longer hold the same weights.
+
+`replica_divergence`: the scalars `weight_checksum_rank<r>` of a row are not all the same number, or
+a weight that is logged once a rank (`rank0/...`, `rank1/...`) differs between ranks by more than
+0.2 % in rms, on 2 rows. Synchronous data parallelism keeps replicas bit-identical, so any lasting
+difference is a fault: a process that missed an update, other random numbers, a broken link.
+
+Names the weights that differ most.
+Source: the invariant of synchronous data parallelism; the slack covers rounded statistics.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.emit import run_finding, series_findings
+from foreshock_service.detectors.layout import WEIGHT, Indices, Layout
+from foreshock_service.detectors.protocol import State
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+NAME: Final = "replicas"
+
+SLACK: Final = 0.002
+ROWS: Final = 2
+_CHECKSUM: Final = re.compile(r"weight_checksum_rank\d+")
+_RANKED: Final = re.compile(r"rank\d+/(.+)")
+
+
+class Replicas:
+    """Compares the ranks of one row."""
+
+    name = NAME
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._since = 0
+        self._layout: Layout | None = None
+        self._twin: Indices = np.zeros(0, np.int64)
+
+    def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
+        """Findings of this row."""
+        layout, row = baselines.layout, baselines.row
+        if layout is not self._layout:
+            self._layout, self._twin = layout, _twins(layout)
+        sums = [value for name, value in frame.scalars.items() if _CHECKSUM.fullmatch(name)]
+        sums = [value for value in sums if value == value]
+        spread = max(sums) - min(sums) if len(sums) > 1 else 0.0
+        with np.errstate(all="ignore"):
+            differs = np.abs(row.rms - row.rms[self._twin]) / row.rms[self._twin]
+        differs = np.where(self._twin >= 0, np.nan_to_num(differs), 0.0)
+        apart = differs > SLACK
+        if spread == 0.0 and not apart.any():
+            self._rows = 0
+            return []
+        if self._rows == 0:
+            self._since = frame.step
+        self._rows += 1
+        if self._rows < ROWS:
+            return []
+        found = series_findings(
+            frame,
+            apart,
+            order=-differs,
+            detector=NAME,
+            kind="replica_divergence",
+            severity=Severity.CRITICAL,
+            statistic="rms",
+            value=row.rms,
+            baseline=row.rms[self._twin],
+            score=differs,
+            since=np.full(layout.num_series, self._since, np.int64),
+        )
+        if spread > 0.0:
+            found.append(
+                run_finding(
+                    frame,
+                    detector=NAME,
+                    kind="replica_divergence",
+                    severity=Severity.CRITICAL,
+                    statistic="weight_checksum",
+                    value=max(sums),
+                    baseline=min(sums),
+                    onset_step=self._since,
+                )
+            )
+        return found
+
+    def state(self) -> State:
+        """The streak."""
+        return {"streak": [self._rows, self._since]}
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._rows, self._since = state["streak"]
+
+
+def _twins(layout: Layout) -> Indices:
+    """For a weight of a later rank, its index on the first rank that has it; -1 for all others."""
+    first: dict[str, int] = {}
+    twins = np.full(layout.num_series, -1, np.int64)
+    for i in np.flatnonzero(layout.kind_masks[WEIGHT]):
+        match = _RANKED.fullmatch(layout.keys[i][1])
+        if match is not None:
+            twin = first.setdefault(match[1], int(i))
+            twins[i] = twin if twin != i else -1
+    return twins

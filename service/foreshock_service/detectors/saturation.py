@@ -1,0 +1,70 @@
+"""Saturation: bounded activations that sit at their limits, where the gradient is next to nothing.
+
+`saturation`: the mean square of a tanh-like output is above 0.85, or that of 2 x - 1 for a
+sigmoid-like one, on 20 measured rows. A uniform spread over the range gives 0.33; at 0.85 tanh
+passes on an average of 15 % of the gradient, since its slope is 1 - tanh^2.
+
+Modules are known by their type (`Tanh`, `Sigmoid`, recurrent layers, ...); the deepest output is
+left out, because a classifier that has learned is sure of its answers.
+Source: SageMaker Debugger's SaturatedActivation for the idea; the slope of tanh for the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.emit import series_findings
+from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.streak import Streaks
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+NAME: Final = "saturation"
+
+MEAN_SQUARE: Final = 0.85
+ROWS: Final = 20
+
+
+class Saturation:
+    """Watches outputs of bounded functions."""
+
+    name = NAME
+
+    def __init__(self) -> None:
+        self._at_limits = Streaks()
+
+    def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
+        """Findings of this row."""
+        layout, row = baselines.layout, baselines.row
+        bounded = (layout.symmetric | layout.one_sided) & ~layout.is_output
+        if not bounded.any():
+            return []
+        with np.errstate(invalid="ignore"):
+            squares = np.where(
+                layout.symmetric, row.rms**2, 4.0 * (row.std**2 + (row.mean - 0.5) ** 2)
+            )
+            holds = bounded & (squares > MEAN_SQUARE) & (row.abs_max <= 1.0 + 1e-3)
+        self._at_limits.update(layout, holds=holds, measured=row.measured, step=frame.step)
+        return series_findings(
+            frame,
+            self._at_limits.lasting(ROWS),
+            order=layout.depth,
+            detector=NAME,
+            kind="saturation",
+            severity=Severity.WARNING,
+            statistic="mean_square",
+            value=squares,
+            since=self._at_limits.since,
+        )
+
+    def state(self) -> State:
+        """The streaks."""
+        return {"at_limits": self._at_limits.state()}
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._at_limits.restore(state["at_limits"])
