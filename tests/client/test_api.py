@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import foreshock
@@ -10,7 +13,9 @@ import httpx
 import pytest
 import torch
 from foreshock.demo.server import DemoServer
+from foreshock.errors import SettingError
 
+from tests.client.conftest import Attach
 from tests.client.models import perceptron, train
 
 
@@ -89,3 +94,95 @@ def test_a_mistake_costs_no_frame(mistake: str, server: DemoServer) -> None:
     assert counters["frames_measured"] == (4 if mistake.startswith("step") else 3)
     assert (counters["frames_dropped"], counters["batches_rejected"]) == (0, 0)
     assert [event["kind"] for event in found["events"]][-1] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("model",), "needs a torch.nn.Module first, not str"),
+        ((perceptron(), "adam"), "str is no torch.optim.Optimizer"),
+        ((perceptron(), 5), "int is no torch.optim.Optimizer"),
+        ((perceptron(), perceptron().parameters()), "Parameter is no torch.optim.Optimizer"),
+    ],
+)
+def test_a_wrong_model_or_optimizer_is_named(arguments: tuple[Any, ...], message: str) -> None:
+    """At the start, with what belongs there."""
+    with pytest.raises(SettingError, match=message):
+        foreshock.watch(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"config": 5}, "give a dictionary"),
+        ({"transport": "http://x"}, "is the argument url"),
+        ({"run": 5}, "run must be of type str"),
+    ],
+)
+def test_a_wrong_argument_says_what_belongs_there(given: dict[str, Any], message: str) -> None:
+    """At the start, before anything is hooked."""
+    with pytest.raises(SettingError, match=message):
+        foreshock.watch(perceptron(), **given)
+
+
+@dataclass
+class Config:
+    """Settings of a training as people keep them."""
+
+    lr: float = 0.5
+
+
+@pytest.mark.parametrize("config", [{"lr": 0.5}, Config(), argparse.Namespace(lr=0.5)])
+def test_a_config_may_be_kept_in_any_usual_way(config: Any, attach: Attach) -> None:
+    """A dictionary, a dataclass and parsed arguments say the same."""
+    watch, transport = attach(perceptron(), config=config)
+    watch.close()
+    assert transport.events[0].data["config"] == {"lr": 0.5}
+
+
+def test_a_huge_config_is_cut(attach: Attach) -> None:
+    """However it is nested, what travels stays within its bound, and the run is seen."""
+    deep: Any = "x" * 3000
+    for _ in range(4):
+        deep = [deep] * 40
+    watch, transport = attach(perceptron(), config={"deep": deep, "int": 10**5000, "bad": BAD})
+    watch.close()
+    assert len(str(transport.events[0].data)) < 200_000
+
+
+def test_calls_after_close_do_nothing(attach: Attach) -> None:
+    """Every one of them, and a second close: the run stays as it was."""
+    watch, transport = attach(perceptron())
+    watch.close()
+    num_posts = transport.num_posts
+    for call in MISUSES.values():
+        call(watch)
+    watch.close()
+    with watch:
+        watch.step(loss=1.0)
+    assert (watch.run_id, watch.url, watch.flush()) == (None, None, True)
+    assert transport.num_posts == num_posts
+
+
+def test_another_thread_may_call_while_training_runs(attach: Attach) -> None:
+    """Scalars, observations and notes of a loader's thread: no frame is lost, nothing fails."""
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watch, transport = attach(model, optimizer)
+    over = threading.Event()
+
+    def load() -> None:
+        while not over.is_set():
+            watch.log(waited=0.1)
+            watch.observe("inputs", ONES)
+            watch.note("shard")
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    train(model, optimizer, watch, num_steps=20)
+    over.set()
+    thread.join()
+    watch.close()
+    assert transport.steps == list(range(20))
+    assert transport.batches[-1].counters.errors == 0
+    assert transport.scalar("waited")

@@ -44,6 +44,7 @@ def test_variables_are_read_by_their_type(name: str, text: str, value: Any) -> N
     ("arguments", "message"),
     [
         ({"made_up": 1}, "unknown setting made_up"),
+        ({"gradent_every": 1}, "did you mean gradient_every"),
         ({"url": "localhost:8712"}, "url"),
         ({"url": 8712}, "url must be of type str"),
         ({"batch_frames": 0}, "batch_frames"),
