@@ -108,5 +108,5 @@ def test_what_is_no_pattern_is_refused(given: Any) -> None:
 
 def test_a_predicate_that_fails_is_told_at_the_start() -> None:
     """With the name that it failed for."""
-    with pytest.raises(SettingError, match="'0.weight': ZeroDivisionError"):
+    with pytest.raises(SettingError, match=r"'0\.weight': ZeroDivisionError"):
         foreshock.watch(perceptron(), exclude=lambda name, item: bool(1 / 0))
