@@ -142,7 +142,7 @@ def labels_shuffled(stage: Stage) -> Iterator[float]:
 
 @faulty(
     "mlp-labels-rot",
-    Fault(kind="divergence", at=150, severity="warning", accept=("plateau", "bad_batch"),
+    Fault(kind="divergence", at=150, severity="critical", accept=("plateau", "bad_batch"),
           onset=LeavesTwin(series="gradient:layers.3.weight", statistic="std", factor=2, num=5)),
     arch="MLP", optimizer="Adam",
 )  # fmt: skip
@@ -165,7 +165,7 @@ def labels_rot(stage: Stage) -> Iterator[float]:
 @faulty(
     "mlp-data-sorted",
     Fault(kind="divergence", at=200, accept=("loss_spike", "bad_batch", "gradient_spike"),
-          severity="warning", pace="fast"),
+          severity="critical", pace="fast"),
     arch="MLP", optimizer="SGD momentum",
 )  # fmt: skip
 def data_sorted(stage: Stage) -> Iterator[float]:
@@ -467,7 +467,7 @@ def bit_flip(stage: Stage) -> Iterator[float]:
 @faulty(
     "mlp-features-unscaled",
     Fault(kind="saturation", at=180, layers=("layers.0", "acts.0"), accept=("bad_batch",),
-          severity="warning", pace="fast"),
+          severity="critical", pace="fast"),
     arch="MLP tanh on a table", optimizer="AdamW",
 )  # fmt: skip
 def features_unscaled(stage: Stage) -> Iterator[float]:

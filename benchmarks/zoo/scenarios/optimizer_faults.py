@@ -109,7 +109,7 @@ def beta2_half(stage: Stage) -> Iterator[float]:
 
 @faulty(
     "adam-stale-second-moment",
-    Fault(kind="update_too_small", at=150, severity="warning", accept=("plateau",),
+    Fault(kind="update_too_small", at=150, severity="critical", accept=("plateau",),
           onset=LeavesTwin(series="update:layers.1.weight", factor=5)),
     arch="MLP regression", optimizer="Adam",
 )  # fmt: skip
