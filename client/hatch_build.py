@@ -35,6 +35,16 @@ FLAGS = (
 INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
     "portable": (),
     "avx2": ("-mavx2", "-mfma", "-mf16c"),
+    "avx512": (
+        "-mavx2",
+        "-mfma",
+        "-mf16c",
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mavx512vbmi",
+    ),
 }
 
 
@@ -49,7 +59,7 @@ def compile_library(compiler: str, library: Path) -> None:
     """Compile one kernel per instruction set and link them; raises CalledProcessError."""
     sets = ["portable"]
     if platform.machine().lower() in ("x86_64", "amd64"):
-        sets.append("avx2")
+        sets += ["avx2", "avx512"]
     with tempfile.TemporaryDirectory() as folder:
         objects = [f"{folder}/cpu.o"]
         defines = [f"-DFORESHOCK_HAS_{name.upper()}" for name in sets]

@@ -1,4 +1,4 @@
-"""Every reducer that runs on a CPU: both instruction sets of the kernels, and the fallback."""
+"""Every reducer that runs on a CPU: each copy of the kernels, and the fallback."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from collections.abc import Iterator
 
 import pytest
 from foreshock.reducers.cpu import CpuReducer
-from foreshock.reducers.library import load_library
+from foreshock.reducers.library import instruction_sets, load_library
 from foreshock.reducers.protocol import Reducer
 from foreshock.reducers.torch_ops import TorchReducer
 
 ROWS = 8
+COPIES = instruction_sets(load_library())
+"""The copies of the kernels that this machine can run."""
 
 
-@pytest.fixture(params=["native", "portable", "torch"])
+@pytest.fixture(params=[*COPIES, "torch"])
 def reducer(request: pytest.FixtureRequest) -> Iterator[Reducer]:
     """A reducer with ROWS rows."""
     library = load_library()
-    library.foreshock_use_portable(request.param == "portable")
+    if request.param in COPIES:
+        library.foreshock_use(COPIES.index(request.param))
     made: Reducer = TorchReducer() if request.param == "torch" else CpuReducer()
     made.resize(ROWS)
     yield made
-    library.foreshock_use_portable(0)
+    library.foreshock_use(0)

@@ -9,22 +9,35 @@ using namespace FORESHOCK_NAMESPACE;
 
 namespace {
 
-const ForeshockKernel* choose() {
+// The copies that this machine can run, best first. AVX-512 counts from the processors that have
+// VBMI (Ice Lake, Zen 4) on: older ones slow the whole core down for it.
+int runnable(const ForeshockKernel* found[3]) {
+  int count = 0;
 #if defined(FORESHOCK_HAS_AVX2)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
-    return &foreshock_kernel_avx2;
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  if (avx2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi")) {
+    found[count++] = &foreshock_kernel_avx512;
   }
+  if (avx2) found[count++] = &foreshock_kernel_avx2;
 #endif
-  return &foreshock_kernel_portable;
+  found[count++] = &foreshock_kernel_portable;
+  return count;
 }
 
-const ForeshockKernel* kernel = choose();
+const ForeshockKernel* best() {
+  const ForeshockKernel* found[3];
+  runnable(found);
+  return found[0];
+}
+
+const ForeshockKernel* kernel = best();
 
 void clear_row(ForeshockTable& table, i64 row) {
   ((Record*)table.records)[row].clear();
-  for (int k = 0; k < kExponents; ++k) table.exponents[row * kExponents + k] = 0;
+  for (int k = 0; k < kForeshockExponents; ++k) table.exponents[row * kForeshockExponents + k] = 0;
   table.units[row].units = 0;
   table.units[row].expected = 0.0;
   table.units[row].inconsistent = 0;
@@ -70,13 +83,20 @@ extern "C" {
 
 enum { kOk = 0, kNoMemory = 1, kBadRow = 2 };
 
-int foreshock_interface() { return 1; }
+int foreshock_interface() { return 2; }
 
 const char* foreshock_instruction_set() { return kernel->name; }
 
-// For the tests: the same machine must get the same statistics from both copies.
-void foreshock_use_portable(int portable) {
-  kernel = portable ? &foreshock_kernel_portable : choose();
+// The copies that this machine can run: number 0 is the one in use at first; null beyond the last.
+const char* foreshock_runnable(int number) {
+  const ForeshockKernel* found[3];
+  return number >= 0 && number < runnable(found) ? found[number]->name : nullptr;
+}
+
+// For the tests: every copy must get the same statistics on the same machine.
+void foreshock_use(int number) {
+  const ForeshockKernel* found[3];
+  if (number >= 0 && number < runnable(found)) kernel = found[number];
 }
 
 ForeshockTable* foreshock_table_new() { return (ForeshockTable*)calloc(1, sizeof(ForeshockTable)); }
@@ -87,7 +107,7 @@ int foreshock_table_resize(ForeshockTable* table, long long num_rows) {
   const u64 rows = (u64)num_rows;
   void* records = realloc(table->records, rows * sizeof(Record));
   if (records != nullptr) table->records = records;
-  auto* exponents = (u64*)realloc(table->exponents, rows * kExponents * sizeof(u64));
+  auto* exponents = (u64*)realloc(table->exponents, rows * kForeshockExponents * sizeof(u64));
   if (exponents != nullptr) table->exponents = exponents;
   auto* units = (ForeshockUnits*)realloc(table->units, rows * sizeof(ForeshockUnits));
   if (units != nullptr) table->units = units;
@@ -109,8 +129,10 @@ void foreshock_table_free(ForeshockTable* table) {
 }
 
 // All or nothing: a bad row or a lack of memory leaves the table as it was.
-int foreshock_measure(ForeshockTable* table, const ForeshockJob* jobs, long long num_jobs,
-                      double scale) {
+int foreshock_measure(const ForeshockCall* call) {
+  ForeshockTable* table = call->table;
+  const auto* jobs = (const ForeshockJob*)(call + 1);
+  const i64 num_jobs = call->num_jobs;
   for (i64 k = 0; k < num_jobs; ++k) {
     const ForeshockJob& job = jobs[k];
     const i64 least = job.previous != 0 ? -1 : 0;
@@ -126,21 +148,25 @@ int foreshock_measure(ForeshockTable* table, const ForeshockJob* jobs, long long
     if (!reserve_units(units, jobs[k].units)) return kNoMemory;
     units.units = jobs[k].units;
   }
-  kernel->measure(table, jobs, num_jobs, scale);
+  kernel->measure(table, jobs, num_jobs, call->scale);
   return kOk;
 }
 
 // Writes `stats` [rows, 13] and `histogram` [rows, 64], and empties the table.
 void foreshock_finish(ForeshockTable* table, float* stats, unsigned int* histogram) {
   for (i64 row = 0; row < table->num_rows; ++row) {
-    const u64* exponents = table->exponents + row * kExponents;
+    const u64* exponents = table->exponents + row * kForeshockExponents;
+    const u64* bins = exponents;
     ExponentCounts counts;
-    counts.clear();
-    for (int field = 0; field < kExponents; ++field) counts.add(field, exponents[field]);
+    counts.small = exponents[kForeshockSmallPart];
+    counts.large = exponents[kForeshockLargePart];
+    counts.special = exponents[kForeshockSpecialPart];
     for (int bin = 0; bin < kHistogramBins; ++bin) {
-      const u64* of = exponents + 4 * bin;
-      histogram[row * kHistogramBins + bin] = saturated(of[0] + of[1] + of[2] + of[3]);
+      if (4 * bin + 3 < kUnderflowField) counts.small += bins[bin];
+      if (4 * bin >= kOverflowField) counts.large += bins[bin];
+      histogram[row * kHistogramBins + bin] = saturated(bins[bin]);
     }
+    counts.large -= counts.special;
     finalise(((const Record*)table->records)[row], counts, summarise(table->units[row]),
              stats + row * kStatistics);
     clear_row(*table, row);

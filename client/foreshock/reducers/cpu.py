@@ -15,17 +15,20 @@ import numpy.typing as npt
 import torch
 
 from foreshock.errors import ReducerError
-from foreshock.reducers.library import BAD_ROW, JOB_FIELDS, LIBRARY, OK, load_library
+from foreshock.reducers.library import BAD_ROW, CALL, JOB, LIBRARY, OK, load_library
 from foreshock.reducers.protocol import UnitView
 from foreshock.reducers.tensors import (
     address,
     check_previous,
     check_view,
     dtype_code,
+    flat_code,
     flatten,
     is_dense,
 )
 from foreshock.wire.names import STATISTICS
+
+_JOB = JOB.pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class CpuReducer:
         if table is None:
             raise ReducerError("not enough memory for the reducer's table: free some memory")
         self._table = ctypes.c_void_p(table)
+        self._address = int(table)
+        self._measure = self._library.foreshock_measure
         weakref.finalize(self, self._library.foreshock_table_free, self._table)
         self._lock = threading.Lock()
         self._num_rows = 0
@@ -81,20 +86,24 @@ class CpuReducer:
         if not math.isfinite(factor):
             raise ReducerError(f"the scale is {factor}: it must be a finite number")
         views = units if units is not None else (None,) * len(tensors)
-        jobs: list[int] = []
+        jobs: list[bytes] = []
         keep: list[torch.Tensor] = []  # copies live until the kernel has read them
         for row, tensor, view in zip(rows, tensors, views, strict=True):
-            code = dtype_code(tensor, "cpu")
-            if view is not None:
-                check_view(tensor, view)
-            if view is not None or not tensor.is_contiguous():
+            code = flat_code(tensor)
+            if code is None:
+                code = dtype_code(tensor, "cpu")
+                if view is not None:
+                    check_view(tensor, view)
                 tensor, view = flatten(tensor.detach(), view)
                 keep.append(tensor)
+            elif view is not None:
+                check_view(tensor, view)
             at, numel = address(tensor, "cpu"), tensor.numel()
             if view is None:
-                jobs += (at, 0, numel, code, row, -1, 0, 0, 0)
+                jobs.append(_JOB(at, 0, numel, code, row, -1, 0, 0, 0))
             else:
-                jobs += (at, 0, numel, code, row, -1, view.outer, view.units, view.inner)
+                outer, count, inner = view.outer, view.units, view.inner
+                jobs.append(_JOB(at, 0, numel, code, row, -1, outer, count, inner))
         self._run(jobs, factor)
 
     def measure_update(
@@ -105,25 +114,27 @@ class CpuReducer:
         previous: Sequence[torch.Tensor],
     ) -> None:
         """In one read: `tensor - previous` and `tensor` into their rows, then copy the tensor."""
-        jobs: list[int] = []
+        jobs: list[bytes] = []
         copies: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         rows = zip(update_rows, weight_rows, tensors, previous, strict=True)
         for update_row, weight_row, tensor, before in rows:
-            code = dtype_code(tensor, "cpu")
-            dtype_code(before, "cpu")
-            check_previous(tensor, before)
-            now, then = tensor, before
-            same_order = tensor.stride() == before.stride() and is_dense(tensor)
-            if not (same_order or (tensor.is_contiguous() and before.is_contiguous())):
-                now, then = tensor.detach().contiguous(), before.contiguous()
+            code = flat_code(tensor)
+            if code is not None and flat_code(before) == code and before.shape == tensor.shape:
+                at, old = address(tensor, "cpu"), address(before, "cpu")
+            else:
+                code = dtype_code(tensor, "cpu")
+                now, then = _in_one_order(tensor, before)
                 copies.append((now, then, before))
-            at, old, numel = address(now, "cpu"), address(then, "cpu"), now.numel()
+                at, old = address(now, "cpu"), address(then, "cpu")
+            numel = tensor.numel()
+            if at == old and numel:
+                check_previous(tensor, before)
             if numel:
-                jobs += (at, old, numel, code, weight_row, update_row, 0, 0, 0)
+                jobs.append(_JOB(at, old, numel, code, weight_row, update_row, 0, 0, 0))
             else:
                 for row in (weight_row, update_row):
                     if row >= 0:
-                        jobs += (0, 0, 0, code, row, -1, 0, 0, 0)
+                        jobs.append(_JOB(0, 0, 0, code, row, -1, 0, 0, 0))
         self._run(jobs, 1.0)
         for _, then, before in copies:
             if then is not before:
@@ -139,18 +150,25 @@ class CpuReducer:
 
     @property
     def instruction_set(self) -> str:
-        """`avx2` or `portable`: which copy of the kernels this machine runs."""
+        """`avx512`, `avx2` or `portable`: which copy of the kernels this machine runs."""
         return str(self._library.foreshock_instruction_set().decode())
 
-    def _run(self, jobs: list[int], scale: float) -> None:
-        array = (ctypes.c_longlong * len(jobs))(*jobs)
+    def _run(self, jobs: list[bytes], scale: float) -> None:
         with self._lock:
-            status = self._library.foreshock_measure(
-                self._table, array, len(jobs) // JOB_FIELDS, scale
-            )
+            call = CALL.pack(self._address, len(jobs), scale)
+            status = self._measure(call + (jobs[0] if len(jobs) == 1 else b"".join(jobs)))
         if status == BAD_ROW:
             raise ReducerError(
                 f"a row lies outside the table of {self._num_rows} rows: call resize first"
             )
         if status != OK:
             raise ReducerError("not enough memory for the per-unit sums: free some memory")
+
+
+def _in_one_order(tensor: torch.Tensor, before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both, or copies of them, such that elements of one index have one place in their memory."""
+    dtype_code(before, "cpu")
+    check_previous(tensor, before)
+    if tensor.stride() == before.stride() and is_dense(tensor):
+        return tensor, before
+    return tensor.detach().contiguous(), before.contiguous()

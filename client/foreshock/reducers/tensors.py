@@ -15,6 +15,8 @@ from foreshock.reducers.protocol import UnitView
 DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 """The codes of `Dtype` in stats.h."""
 
+_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
+
 MAX_UNITS = 1 << 24
 """Units of one view: 16 million take 600 MB of sums, and no layer is near it."""
 
@@ -66,12 +68,23 @@ def address(tensor: torch.Tensor, device_type: str) -> int:
     """Where the first element is; raises ReducerError where the tensor has no memory of its own."""
     try:
         # Not called on a FakeTensor, which answers with a warning instead of an error.
-        found = 0 if isinstance(tensor, FakeTensor) else tensor.data_ptr()
+        fake = type(tensor) not in _PLAIN and isinstance(tensor, FakeTensor)
+        found = 0 if fake else tensor.data_ptr()
     except RuntimeError:  # a functorch wrapper
         raise refusal(tensor, device_type) from None
     if found == 0 and tensor.numel():
         raise refusal(tensor, device_type)
     return found
+
+
+def flat_code(tensor: torch.Tensor) -> int | None:
+    """The dtype's code of a plain contiguous CPU tensor, which nearly every tensor is: it can be
+    read as it stands. None for any other, which may still be measurable on a closer look."""
+    if type(tensor) not in _PLAIN:
+        return None
+    if tensor.is_cpu and tensor.layout is torch.strided and tensor.is_contiguous():
+        return DTYPE_CODES.get(tensor.dtype)
+    return None
 
 
 def is_dense(tensor: torch.Tensor) -> bool:
