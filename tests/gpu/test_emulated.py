@@ -11,6 +11,7 @@ import torch
 from foreshock.errors import ReducerError
 from foreshock.reducers.cpu import CpuReducer
 from foreshock.reducers.protocol import Reducer, UnitView
+from foreshock.wire.names import STATISTICS
 from foreshock_gpu import tables
 from foreshock_gpu.reducer import CupyReducer
 
@@ -110,9 +111,12 @@ def step(reducer: Reducer) -> tuple[oracle.Stats, oracle.Histogram]:
 
 
 def test_the_same_step_as_the_cpu_reducer(reducer: CupyReducer) -> None:
-    """Both reducers share their arithmetic and differ by the order of summation only."""
+    """Both reducers share their definitions and differ by rounding only. Kurtosis is compared
+    before its 3 is taken off, which leaves next to nothing of a normal tensor's."""
     stats, histogram = step(reducer)
     want, want_histogram = step(CpuReducer())
+    for each in (stats, want):
+        each[:, STATISTICS.index("kurtosis")] += 3.0
     np.testing.assert_allclose(stats, want, rtol=1e-6, atol=1e-8)
     np.testing.assert_array_equal(histogram, want_histogram)
 
