@@ -1,0 +1,1 @@
+"""How fast the kernels read memory."""
