@@ -58,6 +58,13 @@ def test_tiles_of_unlike_means(reducer: Reducer, offset: float) -> None:
     checked(reducer, torch.cat((normal(TILE), normal(2 * TILE, seed=1) + offset)).float())
 
 
+def test_a_sample_that_misleads(reducer: Reducer) -> None:
+    """Every element that chooses the first shift is 50, where nearly all others are about 100."""
+    tensor = normal(TILE).float() + 100
+    tensor[:: TILE // 16] = 50.0
+    checked(reducer, tensor)
+
+
 @pytest.mark.parametrize("outlier", [1e3, 1e9, 1e15, 3e38, 1e-30])
 @pytest.mark.parametrize("background", ["normal", "zeros"])
 def test_one_outlier_that_no_sample_saw(reducer: Reducer, outlier: float, background: str) -> None:

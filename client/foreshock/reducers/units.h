@@ -32,9 +32,35 @@ inline void add_unit(ForeshockUnits& units, i64 u, const Real* x, i64 n) {
   units.active[u] = active;
 }
 
+// One element of each of n neighbouring units, without a branch, so that it is vectorised.
+template <class Real>
+inline void add_neighbours(ForeshockUnits& units, i64 u, const Real* __restrict x, i64 n) {
+  const double* __restrict shift = units.shift + u;
+  double* __restrict s1 = units.s1 + u;
+  double* __restrict s2 = units.s2 + u;
+  double* __restrict bad = units.non_finite + u;
+  float* __restrict active = units.active + u;
+  for (i64 i = 0; i < n; ++i) {
+    const bool counted = is_finite(x[i]);
+    const double d = counted ? (double)x[i] - shift[i] : 0.0;
+    s1[i] += d;
+    s2[i] += d * d;
+    bad[i] += counted ? 0.0 : 1.0;
+  }
+  for (i64 i = 0; i < n; ++i) active[i] = x[i] != 0 ? 1.0f : active[i];
+}
+
 // Elements [at, at + n) of a tensor whose unit is at / inner % units.
 template <class Real>
 void add_units_exactly(ForeshockUnits& units, i64 inner, const Real* x, i64 n, i64 at) {
+  while (n > 0 && inner == 1) {
+    const i64 u = at % units.units, rest = units.units - u;
+    const i64 run = rest < n ? rest : n;
+    add_neighbours(units, u, x, run);
+    x += run;
+    n -= run;
+    at += run;
+  }
   while (n > 0) {
     const i64 u = at / inner % units.units;
     const i64 rest = inner - at % inner;
