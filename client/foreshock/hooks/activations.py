@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from foreshock.hooks.compiled import ATTRIBUTE, Place, measure_output
+from foreshock.hooks.compiled import ATTRIBUTE, Place, measure_output, run_as_it_is
 from foreshock.hooks.guard import Guard
 from foreshock.hooks.measured import LeafHooks, Measured, in_recomputation
 from foreshock.hooks.meter import Meter
@@ -97,6 +97,11 @@ class _ForwardHook:
         """How pickle and copy see it: a method of the standard library that takes anything and
         returns None."""
         return getattr, (nullcontext(), "__exit__")
+
+
+# Where only the inside of a module is compiled, its hook is called by code that is not: without
+# this the compiler would make a graph of the hook by itself.
+run_as_it_is(_ForwardHook.__call__)
 
 
 class _Watched:

@@ -9,12 +9,17 @@ sharing one graph, and whether anything is due is asked in the body, so that not
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final, Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
+from torch._C._dynamo.eval_frame import (
+    _FrameAction,
+    _FrameExecStrategy,
+    set_code_exec_strategy,
+)
 from torch._library.effects import EffectType
 from torch.utils.hooks import RemovableHandle
 
@@ -41,6 +46,7 @@ class Receiver(Protocol):
 
 
 _R = TypeVar("_R", bound=Receiver)
+_H = TypeVar("_H", bound=Callable[..., Any])
 
 
 class Place(Generic[_R]):
@@ -133,6 +139,21 @@ def _effects_allowed() -> bool:
     except Exception:  # noqa: BLE001 - the tracer's insides may change: then nothing is measured
         return False
     return True
+
+
+def run_as_it_is(function: Callable[..., object]) -> None:
+    """Let the compiler leave a function, and what it calls, alone where it is called from code that
+    is not compiled. It goes on looking into it from code that is."""
+    skip = _FrameExecStrategy(_FrameAction.SKIP, _FrameAction.SKIP)
+    set_code_exec_strategy(function.__code__, skip)
+
+
+def uncompiled(hook: _H) -> _H:
+    """A hook of a step that may be compiled: it runs between the graphs of that step."""
+    found: _H = torch.compiler.disable(
+        hook, reason="Foreshock reads gradients and weights around the optimizer's step"
+    )
+    return found
 
 
 def _measure(tensor: torch.Tensor, place: torch.Tensor, path: str, gradient: bool) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from foreshock.hooks.activations import clean_name
+from foreshock.hooks.compiled import uncompiled
 from foreshock.hooks.guard import Guard
 from foreshock.hooks.meter import Meter, local, measurable
 
@@ -68,8 +69,8 @@ class OptimizerHooks:
             handle
             for optimizer in optimizers
             for handle in (
-                optimizer.register_step_pre_hook(self._before),
-                optimizer.register_step_post_hook(self._after),
+                optimizer.register_step_pre_hook(uncompiled(self._before)),
+                optimizer.register_step_post_hook(uncompiled(self._after)),
             )
         ]
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch._C._dynamo.eval_frame import _debug_get_cache_entry_list
 
 from foreshock.logs import logger
 
@@ -28,9 +29,9 @@ class StaleGraphs:
         model, self._model = self._model, None
         if model is None or torch.compiler.is_compiling():
             return
-        known = set(watched)
         seen = {module for module, called in watched.items() if called}
-        if any(_is_stale(part, seen, known) for part in [model, *_compiled_parts(model)]):
+        parts = [part for part in model.modules() if _was_compiled(part)]
+        if not seen or any(_ran_unseen(part, set(watched), seen) for part in parts):
             logger.warning(
                 "the model had been compiled and run before watch() was called: its first step has "
                 "no activations, and it is compiled once more now. Call watch() before the first "
@@ -45,16 +46,17 @@ def _anything_is_compiled() -> bool:
     return bool(torch._dynamo.convert_frame.input_codes.seen)
 
 
-def _compiled_parts(model: nn.Module) -> list[nn.Module]:
-    """The modules that are compiled by themselves, as a wrapper or in place."""
-    return [
-        module
-        for module in model.modules()
-        if "_orig_mod" in module._modules or module._compiled_call_impl is not None
-    ]
+def _was_compiled(module: nn.Module) -> bool:
+    """Whether a module is compiled by itself, or code was compiled from its forward."""
+    if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+        return True
+    code = getattr(type(module).forward, "__code__", None)
+    return code is not None and bool(_debug_get_cache_entry_list(code))
 
 
-def _is_stale(part: nn.Module, seen: set[nn.Module], known: set[nn.Module]) -> bool:
-    inside = known.intersection(part.modules())
-    trained = any(parameter.grad is not None for parameter in part.parameters())
-    return bool(inside) and trained and not inside & seen
+def _ran_unseen(part: nn.Module, watched: set[nn.Module], seen: set[nn.Module]) -> bool:
+    """Whether what is inside was trained and none of it called its hook. The module itself is not
+    asked: in some ways of compiling its hook is called by code that is not compiled."""
+    inside = watched.intersection(part.modules()) - {part}
+    trained = any(p.grad is not None for module in inside for p in module.parameters())
+    return trained and not inside & seen

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from foreshock.hooks.activations import ActivationHooks
-from foreshock.hooks.compiled import measure_tensors
+from foreshock.hooks.compiled import measure_tensors, run_as_it_is
 from foreshock.hooks.guard import Guard
 from foreshock.hooks.optimizers import OptimizerHooks
 from foreshock.logs import logger
@@ -183,6 +183,10 @@ class Watch:
         if parts is not None:
             parts.guard.dead = True
             parts.outbox.abandon()
+
+
+# Called between two compiled parts of a forward, it is no graph of its own.
+run_as_it_is(Watch.observe)
 
 
 def _finish(parts: Parts, error: BaseException | None) -> None:
