@@ -26,6 +26,8 @@ _CHANNELS_FIRST: Final = (
 def float_tensors(output: Any) -> list[tuple[str, torch.Tensor]]:
     """The float tensors of an output, at most 8, each with its path: `''` for a lone tensor,
     `[0]`, `[hidden]`, `[1][0]` inside tuples, dictionaries and dataclasses."""
+    if isinstance(output, torch.Tensor):  # as nearly always
+        return [("", output)] if measurable(output) else []
     found: list[tuple[str, torch.Tensor]] = []
     for item in _walk(output, "", 0):
         if len(found) == _MAX_TENSORS:
