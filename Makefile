@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+BENCH_STAMP := $(VENV)/installed-bench
 PACKAGES := client/foreshock gpu/foreshock_gpu service/foreshock_service
 DEMO_ARGUMENTS ?=
+BENCH_ARGUMENTS ?=
 PYTEST_ARGUMENTS ?=
 # One thread a process: the tests measure counts, never speed, and share the machine with services.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format tools clean
+.PHONY: help demo test bench check format tools clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -23,16 +25,23 @@ $(STAMP): requirements-dev.txt constraints.txt client/pyproject.toml gpu/pyproje
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
+$(BENCH_STAMP): requirements-bench.txt $(STAMP)
+	$(BIN)/python -m pip install --quiet -r requirements-bench.txt
+	touch $@
+
 demo: $(STAMP) ## train a healthy and a sick model and see the incident come before the loss
 	$(BIN)/foreshock demo $(DEMO_ARGUMENTS)
 
-test: check tools ## everything that can be checked on this machine
+test: check tools $(BENCH_STAMP) ## everything that can be checked on this machine
 	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+bench: $(BENCH_STAMP) ## what watching costs a training, beside a bare one and two other tools
+	$(BIN)/python -m benchmarks.overhead $(BENCH_ARGUMENTS)
 
 check: $(STAMP) ## format, lint, types, import layers
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy $(PACKAGES) tests
+	$(BIN)/mypy $(PACKAGES) tests benchmarks
 	$(BIN)/lint-imports
 	@if test -f deno.json; then PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check-javascript.sh; fi
 

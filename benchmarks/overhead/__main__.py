@@ -20,6 +20,7 @@ from benchmarks.overhead import report
 from benchmarks.overhead.interleave import interleave
 from benchmarks.overhead.sink import sink
 from benchmarks.overhead.tensorboard import tensorboard_written
+from benchmarks.overhead.threads import ThreadLedger
 from benchmarks.overhead.variants import Variant, bare
 from benchmarks.overhead.verdict import complaints
 from benchmarks.overhead.watched import watched
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     for name in [n for n in os.environ if n.startswith(("FORESHOCK_", "WANDB_"))]:
         del os.environ[name]  # the caller's settings would be measured
+    ledger = ThreadLedger()
     documents: list[dict[str, Any]] = []
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder, sink() as url:
@@ -74,6 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
                 num_warm_up=WARM_UP_STEPS,
                 folder=Path(folder),
                 sink_url=url,
+                ledger=ledger,
             )
             print("\n".join(report.lines(session)), flush=True)
             documents.append(report.document(session))

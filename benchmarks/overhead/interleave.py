@@ -79,8 +79,11 @@ def interleave(
     num_warm_up: int,
     folder: Path,
     sink_url: str,
+    ledger: ThreadLedger,
 ) -> Session:
     """Train every variant for `num_steps` after a warm-up; both must be multiples of all periods.
+
+    Sessions of one process share a `ledger`: a tool may keep its threads from one to the next.
 
     Raises:
         ValueError: they are not.
@@ -88,8 +91,7 @@ def interleave(
     for variant in variants:
         if num_steps % variant.period or num_warm_up % variant.period:
             raise ValueError(f"{variant.name} repeats after {variant.period} steps: measure whole")
-    ledger = ThreadLedger()
-    ledger.claim("(before)")
+    ledger.claim("(nobody)")
     trainings = []
     for number, variant in enumerate(variants):
         place = folder / f"{workload.name}-{number}"
@@ -118,7 +120,9 @@ def interleave(
                 table[turn].cpu_seconds[index] = cpu
                 table[turn].wall_seconds[index] = wall
     process, main = time.process_time() - process, time.thread_time() - main
-    threads = {name: at_end - background[name] for name, at_end in ledger.seconds().items()}
+    threads = {
+        name: at_end - background.get(name, 0.0) for name, at_end in ledger.seconds().items()
+    }
     for row, training in zip(table, trainings, strict=True):
         training.attached.close()
         row.background_cpu_seconds = threads.get(row.variant.name, 0.0)
@@ -129,5 +133,5 @@ def interleave(
         num_warm_up=num_warm_up,
         measured=table,
         process_cpu_seconds=process,
-        unaccounted_cpu_seconds=process - main - sum(threads.values()),
+        unaccounted_cpu_seconds=process - main - sum(threads.get(v.name, 0.0) for v in variants),
     )
