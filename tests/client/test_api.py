@@ -145,7 +145,8 @@ def test_a_huge_config_is_cut(attach: Attach) -> None:
     deep: Any = "x" * 3000
     for _ in range(4):
         deep = [deep] * 40
-    watch, transport = attach(perceptron(), config={"deep": deep, "int": 10**5000, "bad": BAD})
+    config = {"texts": ["x" * 3000] * 500, "int": 10**5000, "bad": BAD, "deep": deep}
+    watch, transport = attach(perceptron(), config=config)
     watch.close()
     assert len(str(transport.events[0].data)) < 200_000
 
