@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 from benchmarks.overhead.variants import Surroundings, Variant
 
 PERIOD: Final = 10
+_WAIT_SECONDS: Final = 20.0
 _FILE_HEADER: Final = 7
 _BLOCK: Final = 32768
 _CHUNK: Final = struct.Struct("<IHB")
@@ -44,12 +46,12 @@ class WandbWatched:
 
     def captured(self) -> Mapping[str, int]:
         """Logged steps and histograms, read back from the run's file."""
+        (path,) = self._folder.glob("**/*.wandb")
         counts: Counter[str] = Counter()
-        for path in self._folder.glob("**/*.wandb"):
-            for record in _records(path):
-                if record.HasField("history"):
-                    counts["steps"] += 1
-                    counts.update(_watched_kinds(record))
+        for record in _ended(path):
+            if record.HasField("history"):
+                counts["steps"] += 1
+                counts.update(_watched_kinds(record))
         return counts
 
 
@@ -58,6 +60,17 @@ def _watched_kinds(record: Record) -> Iterator[str]:
         path = list(item.nested_key)
         if path[-1:] == ["_type"] and json.loads(item.value_json) == "histogram":
             yield path[0].partition("/")[0]
+
+
+def _ended(path: Path) -> list[Record]:
+    """The records up to the one of the run's end, which wandb's own process may write some time
+    after `finish` has returned; what there is, if it is not there in time."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        records = list(_records(path))
+        if any(record.HasField("exit") for record in records) or time.monotonic() > deadline:
+            return records
+        time.sleep(0.1)
 
 
 def _records(path: Path) -> Iterator[Record]:
