@@ -91,7 +91,9 @@ class _ForwardHook:
             return
         for watched in self._place.receivers:
             if (watched.meter.forward_due or not watched.called) and _is_training(module):
-                watched.guard.run(watched.part, watched.after_forward, output)
+                again = in_recomputation()
+                measure = watched.after_recomputation if again else watched.after_forward
+                watched.guard.run(watched.part, measure, output)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """How pickle and copy see it: a method of the standard library that takes anything and
@@ -137,9 +139,19 @@ class _Watched:
                 if gradient and tensor.requires_grad:
                     measured.follow(path, tensor)
 
+    def after_recomputation(self, output: Any) -> None:
+        """Have the gradients of an output measured that is made again in the backward pass. Under
+        reentrant checkpointing these tensors are the ones that have gradients, for the forward made
+        no graph; without it nothing goes back through them, and their hooks stay silent."""
+        if self.meter.gradient_due:
+            for path, tensor in float_tensors(output):
+                if tensor.requires_grad:
+                    self._measured.follow(path, tensor)
+
     def in_forward(self, path: str, tensor: torch.Tensor) -> None:
         """Measure an output of compiled code."""
-        if (self.meter.forward_due or not self.called) and _is_training(self.module):
+        due = self.meter.forward_due or not self.called
+        if due and _is_training(self.module) and not in_recomputation():
             self.guard.run(self.part, self._in_forward, path, tensor)
 
     def in_backward(self, path: str, gradient: torch.Tensor) -> None:
@@ -176,24 +188,31 @@ class ActivationHooks:
         on_forward: Callable[[], None],
         kinds: Collection[str],
     ) -> None:
+        self._meter, self._guard = meter, guard
+        self._on_forward, self._kinds = on_forward, kinds
         self._leaves = LeafHooks()
         self.observations = Observations(
             meter, guard, self._leaves, selection=selection, kinds=kinds
         )
-        self._watched = [
-            _Watched(
-                module,
-                Measured(name, module, meter, guard, self._leaves),
-                meter,
-                guard,
-                part=f"activation {name}",
-                on_first=partial(meter.series.saw_forward, name),
-                on_forward=on_forward,
-            )
-            for name, module in modules
-        ]
-        for watched in self._watched:
-            _place_of(watched.module).join(watched, kinds)
+        self._watched: list[_Watched] = []
+        self.add(modules)
+
+    def add(self, modules: Iterable[tuple[str, nn.Module]]) -> None:
+        """Hook those of the modules that have no hook of this watch yet."""
+        hooked, meter, guard = set(self.modules), self._meter, self._guard
+        for name, module in modules:
+            if module not in hooked:
+                watched = _Watched(
+                    module,
+                    Measured(name, module, meter, guard, self._leaves),
+                    meter,
+                    guard,
+                    part=f"activation {name}",
+                    on_first=partial(meter.series.saw_forward, name),
+                    on_forward=self._on_forward,
+                )
+                self._watched.append(watched)
+                _place_of(module).join(watched, self._kinds)
 
     @property
     def modules(self) -> dict[nn.Module, bool]:
@@ -231,4 +250,4 @@ def _leave(watched: _Watched) -> None:
 
 
 def _is_training(module: nn.Module) -> bool:
-    return module.training and not torch.is_inference_mode_enabled() and not in_recomputation()
+    return module.training and not torch.is_inference_mode_enabled()

@@ -18,8 +18,14 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def measurable(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has real floating-point elements in memory."""
-    return tensor.is_floating_point() and tensor.layout is torch.strided and not tensor.is_meta
+    """Whether a tensor has real floating-point elements in memory; inside `vmap` and the other
+    transforms of `torch.func` it has none."""
+    return (
+        tensor.is_floating_point()
+        and tensor.layout is torch.strided
+        and not tensor.is_meta
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
 
 
 class Meter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -14,6 +14,9 @@ from foreshock.hooks.activations import clean_name
 from foreshock.hooks.compiled import uncompiled
 from foreshock.hooks.guard import Guard
 from foreshock.hooks.meter import Meter, local, measurable
+
+_LEAST_SCALE: Final = 2.0**-126
+"""The smallest normal float32. A loss scale that Inf upon Inf has halved to 0 has no reciprocal."""
 
 
 def named_parameters(model: nn.Module) -> dict[nn.Parameter, str]:
@@ -32,16 +35,26 @@ class _Watched:
     name: str
     rows: dict[str, int] = field(default_factory=dict)
     previous: torch.Tensor | None = None
+    mark: tuple[int, int] = (0, 0)
+    """The weights' mark when they were copied."""
+
+
+def _mark(weight: torch.Tensor) -> tuple[int, int]:
+    """Another one after any write to the weight, but for one through `.data`: those are not
+    counted."""
+    return weight.data_ptr(), 0 if weight.is_inference() else weight._version
 
 
 class OptimizerHooks:
-    """Hooks on the step of each optimizer, for the parameters in `names`. `before_step` is called
-    before anything is measured, `after_step` after everything was, both with the optimizer.
+    """Hooks on the step of each optimizer, for the parameters in `names`. `rename` names them anew
+    when an optimizer is given one that is not among them. `before_step` is called before anything
+    is measured, `after_step` after everything was, both with the optimizer.
 
-    A gradient is measured once in a step: by `grads_ready`, before clipping, or else in the
-    pre-hook; where the optimizer is given a closure, after the closure's first call, because the
-    gradients before it are those of the step before. One copy of the weights is kept while updates
-    are measured.
+    A gradient is measured by each `grads_ready`, before clipping, or else in the pre-hook; where
+    the optimizer is given a closure, after the closure's first call, because the gradients before
+    it are those of the step before. One copy of the weights is kept while updates are measured. It
+    is made again where the loop itself has written to a weight between two steps, so that an update
+    is what the optimizer made of the weight.
     """
 
     def __init__(
@@ -52,12 +65,14 @@ class OptimizerHooks:
         guard: Guard,
         *,
         update_every: int,
+        rename: Callable[[], dict[nn.Parameter, str]],
         before_step: Callable[[torch.optim.Optimizer], None],
         after_step: Callable[[torch.optim.Optimizer], None],
     ) -> None:
         self._watched = {id(p): _Watched(p, name) for p, name in names.items()}
         self._listed: dict[int, tuple[list[int], list[_Watched]]] = {}
         """For each optimizer, by id: the ids of its parameters, and what is watched of them."""
+        self._rename = rename
         self._optimizers, self._meter, self._guard = optimizers, meter, guard
         self._update_every = update_every
         self._before_step, self._after_step = before_step, after_step
@@ -94,13 +109,15 @@ class OptimizerHooks:
         loss scaler may have skipped without a word to the optimizer."""
         self._ready.clear()
 
-    def grads_ready(self) -> None:
-        """Measure the gradients of all parameters now."""
+    def grads_ready(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Measure the gradients of an optimizer's parameters now, or those of all parameters."""
+        for each in self._optimizers:
+            self._of(each)  # which may name new ones
+        mine = self._watched.values() if optimizer is None else self._of(optimizer)
         # Marked by presence, not by being due, so that the pre-hook does not measure them clipped.
-        present = [w for w in self._watched.values() if w.parameter.grad is not None]
-        unmeasured = [watched for watched in present if watched not in self._ready]
-        self._ready.update(unmeasured)
-        self._measure_gradients(unmeasured, 1.0)
+        present = [watched for watched in mine if watched.parameter.grad is not None]
+        self._ready.update(present)
+        self._measure_gradients(present, 1.0)
 
     def weights_only(self) -> None:
         """Measure the weights of a model that no optimizer of ours steps."""
@@ -145,16 +162,26 @@ class OptimizerHooks:
         ids = [id(p) for group in optimizer.param_groups for p in group["params"]]
         listed = self._listed.get(id(optimizer))
         if listed is None or listed[0] != ids:
+            if any(key not in self._watched for key in ids):
+                self._meet_new_parameters()
             listed = ids, [self._watched[key] for key in ids if key in self._watched]
             self._listed[id(optimizer)] = listed
         return [watched for watched in listed[1] if measurable(watched.parameter)]
+
+    def _meet_new_parameters(self) -> None:
+        """Name the parameters again, such as those of a layer that the model got later."""
+        known = self._watched
+        self._watched = {
+            id(p): known.get(id(p)) or _Watched(p, name) for p, name in self._rename().items()
+        }
+        self._listed.clear()
 
     def _gradients_of(self, optimizer: torch.optim.Optimizer) -> None:
         # A fused optimizer under GradScaler unscales inside its kernel, and steps even on Inf.
         scale: float | torch.Tensor = 1.0
         grad_scale = getattr(optimizer, "grad_scale", None)
         if isinstance(grad_scale, torch.Tensor):
-            scale = grad_scale.detach().reciprocal()
+            scale = grad_scale.detach().clamp(min=_LEAST_SCALE).reciprocal()
         found_inf = getattr(optimizer, "found_inf", None)
         if isinstance(found_inf, torch.Tensor):
             self._found_inf.append(found_inf.detach().clone())
@@ -176,7 +203,8 @@ class OptimizerHooks:
         self._meter.measure("gradient", rows, gradients, scale=scale)
 
     def _remember(self, optimizer: torch.optim.Optimizer, with_closure: bool) -> None:
-        """Copy weights that have no copy yet, or an old one because their last step was not due."""
+        """Copy weights that have no copy yet, or one that is not what the step starts from: because
+        their last step was not due, or because somebody else wrote to them."""
         if "update" not in self._meter.due:
             return
         fresh = id(optimizer) in self._fresh
@@ -188,9 +216,9 @@ class OptimizerHooks:
                     watched.previous = local(parameter).clone()
                 continue
             now = local(parameter)
-            if before.shape != now.shape or before.device != now.device:
+            if not _fits(before, now):
                 watched.previous = now.clone()
-            elif not fresh:
+            elif not fresh or watched.mark != _mark(now):
                 before.copy_(now)
 
     def _weights_of(self, optimizer: torch.optim.Optimizer) -> None:
@@ -214,9 +242,11 @@ class OptimizerHooks:
         for watched in copied:
             row = self._row("update", watched)
             if row >= 0 and watched.previous is not None:
+                now = local(watched.parameter)
+                watched.mark = _mark(now)
                 updates.append(row)
                 weights.append(self._row("weight", watched) if with_weights else -1)
-                tensors.append(local(watched.parameter))
+                tensors.append(now)
                 previous.append(watched.previous)
         self._meter.reducer.measure_update(updates, weights, tensors, previous)
 
@@ -236,6 +266,10 @@ class OptimizerHooks:
             if row >= 0:
                 watched.rows[kind] = row
         return row
+
+
+def _fits(copy: torch.Tensor, weight: torch.Tensor) -> bool:
+    return (copy.shape, copy.dtype, copy.device) == (weight.shape, weight.dtype, weight.device)
 
 
 def _closure_of(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

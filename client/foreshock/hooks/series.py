@@ -35,6 +35,11 @@ class SeriesTable:
         self.capacity = 0
         self.num_refused = 0
 
+    def add_modules(self, modules: Iterable[tuple[str, torch.nn.Module]]) -> None:
+        """Know the types of modules that the model got later."""
+        self._modules.update((name, type(module).__name__) for name, module in modules)
+        self._cached = None
+
     def grow(self, at_least: int = 0) -> bool:
         """Make room between steps; True if the reducer must be resized to `capacity`."""
         wanted = max(at_least, len(self._rows) + _SPARE_ROWS)

@@ -101,6 +101,11 @@ def watch(
         event = Event(kind="client_error", wall_time=time.time(), step=step, data=data)
         outbox.put_event(event)
 
+    def meet_again() -> dict[nn.Parameter, str]:
+        series.add_modules(named_modules(model))
+        activations.add(selection.modules(watched_modules(model)))
+        return selection.parameters(named_parameters(model))
+
     guard = Guard(report)
     series = SeriesTable(named_modules(model), max_series=known.max_series)
     meter = Meter(reducer, series)
@@ -121,6 +126,7 @@ def watch(
         meter,
         guard,
         update_every=known.update_every,
+        rename=meet_again,
         before_step=recorder.before_optimizer,
         after_step=recorder.after_optimizer,
     )

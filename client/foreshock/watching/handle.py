@@ -108,11 +108,12 @@ class Watch:
             observations = self._parts.activations.observations
             self._parts.guard.run(_observing(name), observations.measure, name, tensor)
 
-    def grads_ready(self) -> None:
+    def grads_ready(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Measure the gradients now: call it before clipping, and after `scaler.unscale_`. Without
-        it they are measured as the optimizer gets them."""
+        it they are measured as the optimizer gets them. Where there are several optimizers, give
+        the one that is about to step: the gradients of the others are not theirs yet."""
         if self._parts is not None:
-            self._parts.guard.run("gradient", self._parts.optimizers.grads_ready)
+            self._parts.guard.run("gradient", self._parts.optimizers.grads_ready, optimizer)
 
     def note(self, text: str) -> None:
         """Write a remark at this step, such as a change of the data."""
