@@ -1,8 +1,8 @@
 """Representation collapse: every sample of a batch is answered alike.
 
-`representation_collapse`: an activation's spread over the batch is below 1 % of its rms, on 20
-measured rows, after it was above 5 % in the first ones. A constant added to every sample (a bias, a
-large mean) lowers the share too, but not by so much while the layer still tells samples apart.
+`representation_collapse`: an activation's spread over the batch, as a share of its rms, is below an
+eighth of what it was in the first rows, and below a twelfth in all, on 20 measured rows. A constant
+added to every sample (a bias, a large mean) lowers the share too, but seldom by so much.
 
 Needs the statistic `batch_std`; without it nothing is said. Normalising layers are not exempt: they
 divide by the spread over the units of one sample, not over the batch.
@@ -28,8 +28,8 @@ from foreshock_service.domain.frames import Frame
 
 NAME: Final = "collapse"
 
-COLLAPSED: Final = 0.01
-APART: Final = 0.05
+COLLAPSED: Final = 1 / 12
+OF_START: Final = 1 / 8
 START_ROWS: Final = 10
 ROWS: Final = 20
 
@@ -58,7 +58,8 @@ class Collapse:
         start["share"] = np.where(young, before + (share - before) / (rows + 1), start["share"])
         start["rows"] = np.where(young, rows + 1, rows)
         with np.errstate(invalid="ignore"):
-            holds = (rows >= START_ROWS) & (start["share"] > APART) & (share < COLLAPSED)
+            limit = np.minimum(COLLAPSED, OF_START * start["share"])
+            holds = (rows >= START_ROWS) & (share < limit)
         self._collapsed.update(layout, holds=holds, measured=known, step=frame.step)
         return series_findings(
             frame,

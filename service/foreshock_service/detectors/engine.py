@@ -118,5 +118,11 @@ class Engine:
         if self._departed.rows.shape == limits.shape:
             # Hysteresis: noise around the limit must not put the departure off.
             limits = np.where(self._departed.rows > 0, DEPARTED_STAY * limits, limits)
-        watched = baselines.layout.of_kind(ACTIVATION, GRADIENT, UPDATE, WEIGHT)
-        return np.asarray(watched & ((known & (excess > limits)) | baselines.row.bad))
+        layout = baselines.layout
+        watched = layout.of_kind(ACTIVATION, GRADIENT, UPDATE, WEIGHT)
+        with np.errstate(invalid="ignore"):
+            # What fades has left as well: a layer that nothing passes any more grows nowhere.
+            fades = layout.of_kind(ACTIVATION, WEIGHT) & layout.is_matrix
+            fades &= -baselines.growth() > 2.0 * limits
+        outside = known & ((excess > limits) | fades)
+        return np.asarray(watched & (outside | baselines.row.bad))

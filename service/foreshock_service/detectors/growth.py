@@ -7,6 +7,8 @@
 - `explosion`: a series stands above its slow centre by its kind's octaves, by 8 times its
   row-to-row noise, on 5 measured rows, and still doubles within 64 rows. Early growth, warm-up and
   zero initialisation slow down; a fault keeps its pace. 1000 times the slow centre needs no slope.
+  An activation that grows by 16 noises while the median one stays within half an octave needs 1.5
+  octaves less, after 96 rows: learning moves layers together.
 - `update_too_large`: the same for updates, of some tensors while the median update does not follow:
   a schedule moves all of them, a fault moves some.
 """
@@ -22,6 +24,7 @@ import numpy as np
 from foreshock_service.detectors.baseline import (
     ABS_MAX,
     RMS,
+    SCALE_FLOOR,
     Baselines,
 )
 from foreshock_service.detectors.emit import run_finding, series_findings
@@ -33,6 +36,7 @@ from foreshock_service.detectors.layout import (
     WEIGHT,
 )
 from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.row import Floats
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.findings import Finding, Severity
@@ -49,6 +53,11 @@ PERSISTENT_ROWS: Final = 5
 DOUBLING_ROWS: Final = 64
 ENORMOUS_OCTAVES: Final = 10.0
 FIRST_ROWS: Final = 48
+ALONE_OCTAVES: Final = 1.5
+ALONE_AMONG: Final = 4
+OTHERS_OCTAVES: Final = 0.5
+STEADY_NOISES: Final = 16.0
+SETTLED_ROWS: Final = 96
 
 
 class Growth:
@@ -126,7 +135,7 @@ class Growth:
     def _growth(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
         growth = excess_growth(baselines)
-        needed = growth_limits(layout)
+        needed = growth_limits(layout) - self._alone(baselines)
         with np.errstate(invalid="ignore"):
             keeps_pace = baselines.slope() * DOUBLING_ROWS > 1.0
             holds = np.asarray(
@@ -154,6 +163,22 @@ class Growth:
                 since=self._growing.since,
             )
         return found
+
+    def _alone(self, baselines: Baselines) -> Floats:
+        """Octaves less that an activation needs which grows while the others stay [series]."""
+        layout = baselines.layout
+        less = np.zeros(layout.num_series)
+        activations = layout.kind_masks[ACTIVATION]
+        growth = baselines.growth()
+        known = activations & np.isfinite(growth)
+        if known.sum() < ALONE_AMONG or np.median(np.abs(growth[known])) > OTHERS_OCTAVES:
+            return less
+        noise = np.maximum(baselines.value("noise"), SCALE_FLOOR)
+        with np.errstate(invalid="ignore"):
+            steady = activations & (growth > STEADY_NOISES * noise)
+            steady &= baselines.value("count") >= SETTLED_ROWS
+        less[steady & ~layout.is_output & ~layout.is_attention_logit] = ALONE_OCTAVES
+        return less
 
     def state(self) -> State:
         """Starts and streaks."""

@@ -1,9 +1,10 @@
 """Plateau: a run that learns nothing from its first step on.
 
 `plateau`: 100 logged rows after the learning rate reached half of its largest value, the best level
-of the loss (median of 16 rows) is less than 5 % below its start, less than 2 sigma of the noise of
-single rows, and neither the gradient norm nor the spread of the outputs has doubled since the
-first rows: something that is about to break out shows it there first.
+of the loss (median of 16 rows) is less than 5 % below its start and less than 2 sigma of the noise
+of single rows; the last third of the rows is surely (2 standard errors) not 5 % better than the
+first and not surely better than the second; and neither the gradient norm nor the spread of the
+outputs has doubled since the first rows: something that is about to break out shows it there first.
 
 Quiet: runs seen from their middle on (the first step is not near 0), after 400 rows (a run that has
 learned once is not stuck), adversarial and reinforcement losses, whose level means little, and runs
@@ -53,7 +54,7 @@ class Plateau:
         self._max_rate = 0.0
         self._start = Window(START_ROWS)
         self._recent = Window(LEVEL_ROWS)
-        self._noise = Window(STUCK_ROWS)
+        self._noise = Window(LAST_ROWS)
         self._best = math.inf
         self._first = {"grad_norm": math.nan, "spread": math.nan}
         self._recent_norm = Window(LEVEL_ROWS)
@@ -117,6 +118,11 @@ class Plateau:
         stuck = progress < PROGRESS * abs(start) and progress < max(
             SIGMAS * sigma, 1e-3 * abs(start)
         )
+        third = noise.size // 3
+        better = float(noise[:third].mean() - noise[-third:].mean())
+        error = sigma * math.sqrt(2.0 / third)
+        lately = float(noise[third : 2 * third].mean() - noise[-third:].mean())
+        stuck &= better + 2.0 * error < PROGRESS * abs(start) and lately < 2.0 * error
         if not stuck or grows or self._warm_rows < STUCK_ROWS or _mostly_frozen(baselines):
             return []
         return [

@@ -2,8 +2,9 @@
 
 The run's update size is the median over weight matrices of log2(rms of update / rms of weight).
 
-- `update_too_large`: it stands 1.3 octaves above all that the run has shown lately on 2 of 3 rows,
-  or 3 octaves on one row. Names nobody: when all updates grow, a rate, an accumulator or a lost
+- `update_too_large`: it stands 1.3 octaves above the largest of 100 rows on 2 of 3 rows, or 3
+  octaves on one row. A learning rate that the run has had before is divided out, so that a warm
+  restart is no news, and a rate beyond all before it is. Names nobody: when all updates grow, a rate, an accumulator or a lost
   second moment did it. `growth` tells of single tensors.
 - `update_too_small`, one finding after 30 rows: with an optimizer of the Adam family, whose updates
   are about as large as the learning rate, the median rms of update / rate is below 0.02; with any
@@ -11,8 +12,11 @@ The run's update size is the median over weight matrices of log2(rms of update /
 
 A run that has learned is exempt from the second: gradients that shrink faster than Adam's average
 of their squares make small updates, and are no fault. A rate that a schedule takes to zero at the
-end is sound: the first rule for small updates divides by it, the second waits for it to be high. A
-warm restart returns to sizes seen before.
+end is sound: the first rule for small updates divides by it, the second waits for it to be high.
+
+- `update_too_small` of a run that did move: the size per learning rate has fallen by 4 octaves (7
+  without an optimizer of the Adam family) against the median of 60 rows before, within 20 rows, and
+  stays there for 20. Converging is slower than that.
 Source: SageMaker Debugger's WeightUpdateRatio (1e-8, 10) for the idea; Adam's update is at most
 about one rate an element (Kingma & Ba 2015, section 2.1).
 """
@@ -40,8 +44,13 @@ NAME: Final = "updates"
 NEAR_OCTAVES: Final = 1.3
 ONCE_OCTAVES: Final = 3.0
 FIRST_ROWS: Final = 32
-FORGET_OCTAVES: Final = 0.002
-"""A row: what the run showed 500 rows ago counts for an octave less."""
+PEAK_ROWS: Final = 100
+SETTLED_ROWS: Final = 8
+"""The first updates of an optimizer that has no averages yet are no measure for later ones."""
+FALL_OCTAVES: Final = 4.0
+PLAIN_FALL_OCTAVES: Final = 7.0
+BEFORE_ROWS: Final = 60
+FALLEN_ROWS: Final = 20
 NEW_NORMAL_ROWS: Final = 24
 SMALL_ROWS: Final = 30
 START_ROWS: Final = 10
@@ -59,7 +68,11 @@ class Updates:
 
     def __init__(self) -> None:
         self._rows = 0
-        self._peak = -math.inf
+        self._sizes = Window(PEAK_ROWS)
+        self._by_rate = Window(BEFORE_ROWS)
+        self._fallen = 0
+        self._fallen_since = 0
+        self._level = math.nan
         self._near: list[int] = []
         self._far_rows = 0
         self._small_rows = 0
@@ -85,7 +98,8 @@ class Updates:
         size = float(np.median(ratios))
         rate = frame.scalars.get("lr")
         found = self._large(frame, size, rate)
-        return found + self._small(frame, row.rms[update], size, baselines.facts)
+        found += self._small(frame, row.rms[update], size, baselines.facts)
+        return found or self._fell(frame, size, rate, baselines.facts)
 
     def _follow_loss(self, loss: float | None) -> None:
         if loss is None or not math.isfinite(loss) or self._learned:
@@ -100,16 +114,20 @@ class Updates:
 
     def _large(self, frame: Frame, size: float, rate: float | None) -> list[Finding]:
         self._rows += 1
-        above = size - self._peak
+        if rate is not None and rate > 0 and self._max_rate > 0:
+            size -= math.log2(min(rate, self._max_rate) / self._max_rate)
+        peak = float(self._sizes.array().max()) if len(self._sizes) else size
+        above = size - peak
         if self._rows <= FIRST_ROWS or above <= NEAR_OCTAVES:
-            self._peak = max(self._peak - FORGET_OCTAVES, size)
+            if self._rows > SETTLED_ROWS:
+                self._sizes.add(size)
             self._near = [*self._near[-2:], 0]
             self._far_rows = 0
             return []
         self._near = [*self._near[-2:], 1]
         self._far_rows += 1
         if self._far_rows > NEW_NORMAL_ROWS:
-            self._peak = size
+            self._sizes.add(size)
         if above <= ONCE_OCTAVES and sum(self._near) < 2:
             return []
         evidence: dict[str, float | int | str] = {} if rate is None else {"lr": rate}
@@ -121,7 +139,7 @@ class Updates:
                 severity=Severity.WARNING,
                 statistic="update_size",
                 value=2.0**size,
-                baseline=2.0**self._peak,
+                baseline=2.0**peak,
                 score=above,
                 evidence=evidence,
             )
@@ -131,9 +149,7 @@ class Updates:
         rate = frame.scalars.get("lr")
         if rate is not None and math.isfinite(rate):
             self._max_rate = max(self._max_rate, rate)
-        optimizer = facts.optimizer.lower()
-        adaptive = any(word in optimizer for word in OF_ADAM_FAMILY)
-        if adaptive and rate is not None and rate > 0:
+        if _of_adam_family(facts) and rate is not None and rate > 0:
             value, limit = float(np.median(updates)) / rate, SHARE_OF_RATE
             small, statistic = value < limit, "update_by_rate"
         else:
@@ -162,16 +178,54 @@ class Updates:
             )
         ]
 
+    def _fell(
+        self, frame: Frame, size: float, rate: float | None, facts: RunFacts
+    ) -> list[Finding]:
+        if rate is not None:
+            if rate <= 0:
+                return []
+            size -= math.log2(rate)
+        before = self._by_rate.array()
+        if len(before) < BEFORE_ROWS:
+            self._by_rate.add(size)
+            return []
+        level = self._level if self._fallen else float(np.median(before))
+        fall = FALL_OCTAVES if _of_adam_family(facts) else PLAIN_FALL_OCTAVES
+        if size > level - fall:
+            self._fallen = 0
+            self._by_rate.add(size)
+            return []
+        if self._fallen == 0:
+            self._fallen_since, self._level = frame.step, level
+        self._fallen += 1
+        if self._fallen < FALLEN_ROWS:
+            return []
+        return [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind="update_too_small",
+                severity=Severity.WARNING,
+                statistic="update_size",
+                value=2.0**size,
+                baseline=2.0**level,
+                score=level - size,
+                onset_step=self._fallen_since,
+            )
+        ]
+
     def state(self) -> State:
         """The counters."""
         return {
+            "sizes": self._sizes.state(),
+            "by_rate": self._by_rate.state(),
+            "fallen": [self._fallen, self._fallen_since, self._level],
             "near": list(self._near),
             "start": self._start.state(),
             "recent": self._recent.state(),
             "learned": self._learned,
             "numbers": [
                 self._rows,
-                self._peak,
                 self._far_rows,
                 self._small_rows,
                 self._small_since,
@@ -181,15 +235,22 @@ class Updates:
 
     def restore(self, state: State) -> None:
         """Take up a state."""
+        self._sizes.restore(state["sizes"])
+        self._by_rate.restore(state["by_rate"])
+        self._fallen, self._fallen_since, self._level = state["fallen"]
         self._near = [int(n) for n in state["near"]]
         self._start.restore(state["start"])
         self._recent.restore(state["recent"])
         self._learned = bool(state["learned"])
         (
             self._rows,
-            self._peak,
             self._far_rows,
             self._small_rows,
             self._small_since,
             self._max_rate,
         ) = state["numbers"]
+
+
+def _of_adam_family(facts: RunFacts) -> bool:
+    optimizer = facts.optimizer.lower()
+    return any(word in optimizer for word in OF_ADAM_FAMILY)
