@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
-from foreshock.logs import OncePer
-from foreshock.sender.batching import grouped
 from foreshock.testing import RecordingTransport
 from foreshock.transport import Answer
-from foreshock.wire import Event
 
 from tests.client.conftest import Attach
 from tests.client.models import perceptron, train
