@@ -23,7 +23,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -158,8 +158,7 @@ class Spool:
                 return None
             for batch in self._batches.values():
                 if batch.seq != self._sending and (batch.in_memory or not in_memory_only):
-                    self._forget(batch)
-                    return batch
+                    return self._forget(batch)
         return None
 
     def put(self, seq: int, num_frames: int, message: bytes, *, schema: str | None = None) -> bool:
@@ -169,13 +168,31 @@ class Spool:
         if not stored:
             batch = SpooledBatch(seq, num_frames, len(message), schema, message)
         with self._guard:
-            if self._fits(len(message)):
+            fits = self._fits(len(message))
+            if fits:
                 self._batches[seq] = batch
                 self._count(batch, 1)
-                return True
-        if stored:
+        if stored and not fits:
             _unlink(self.folder / batch.name)
-        return False
+        if stored and self._bytes_in_memory:
+            self._move_to_disk()
+        return fits
+
+    def _move_to_disk(self) -> None:
+        """The disk takes batches again: those in memory must not wait for the next trouble."""
+        with self._guard:
+            waiting = [batch for batch in self._batches.values() if batch.in_memory is not None]
+        for batch in waiting:
+            if not self._write(self.folder / batch.name, batch.in_memory or b""):
+                return
+            with self._guard:
+                waits = batch.seq in self._batches
+                if waits:
+                    self._count(batch, -1)
+                    self._batches[batch.seq] = replace(batch, in_memory=None)
+                    self._count(self._batches[batch.seq], 1)
+            if not waits:  # sent meanwhile
+                _unlink(self.folder / batch.name)
 
     def has_schema(self, schema_hash: str) -> bool:
         """Whether a schema is kept here."""
@@ -221,8 +238,9 @@ class Spool:
     def remove(self, batch: SpooledBatch) -> None:
         """Forget an acknowledged batch."""
         with self._guard:
-            self._forget(batch)
-        self._delete(batch)
+            kept = self._forget(batch)
+        if kept is not None:
+            self._delete(kept)
 
     def reject(self, batch: SpooledBatch) -> None:
         """Put a batch aside for people to look at; only the latest few are kept.
@@ -232,7 +250,7 @@ class Spool:
         """
         rejected = self.folder / "rejected"
         with self._guard:
-            self._forget(batch)
+            batch = self._forget(batch) or batch
         try:
             rejected.mkdir(exist_ok=True)
             if batch.in_memory is not None:
@@ -286,14 +304,14 @@ class Spool:
         return taken + _on_disk(num_bytes) <= self._max_bytes
 
     def _fits(self, num_bytes: int) -> bool:
-        in_memory = self._bytes_in_memory + num_bytes
+        in_memory = self._bytes_in_memory + _on_disk(num_bytes)
         return self._fits_bound(num_bytes) and (
             self.disk_error is None or in_memory <= MEMORY_BYTES
         )
 
     def _count(self, batch: SpooledBatch, sign: int) -> None:
         if batch.in_memory is not None:
-            self._bytes_in_memory += sign * batch.num_bytes
+            self._bytes_in_memory += sign * _on_disk(batch.num_bytes)
         else:
             self._bytes_on_disk += sign * _on_disk(batch.num_bytes)
 
@@ -303,12 +321,12 @@ class Spool:
         else:
             self._bytes_on_disk += sign * _on_disk(kept)
 
-    def _forget(self, batch: SpooledBatch) -> None:
-        if self._batches.pop(batch.seq, None) is None:
-            return
-        self._count(batch, -1)
-        if self._sending == batch.seq:
-            self._sending = None
+    def _forget(self, batch: SpooledBatch) -> SpooledBatch | None:
+        """Take a batch out of the index; as it was there, for it may have moved to the disk."""
+        kept = self._batches.pop(batch.seq, None)
+        if kept is not None:
+            self._count(kept, -1)
+        return kept
 
     def _delete(self, batch: SpooledBatch) -> None:
         if batch.in_memory is None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,14 +81,96 @@ def test_a_full_queue_counts_exactly_what_it_drops(attach: Attach) -> None:
         go.wait(60)
         store(*batch)
 
-    outbox._batcher.store = hang  # type: ignore[method-assign]
+    outbox._batcher.store = hang  # type: ignore[method-assign, assignment]
     watch.note("into the trap")
     threading.Thread(target=watch.flush, args=(0.0,)).start()
     assert hanging.wait(20)
     for _ in range(20):
         watch.step(loss=1.0)
+    assert not watch.flush(0.0)  # which completes the last frame
     go.set()
     assert watch.flush(20)
     watch.close()
     assert transport.steps == [16, 17, 18, 19]
     assert transport.batches[-1].counters.frames_dropped == 16
+
+
+LONG_RUN = """
+import collections, gc, json, os, sys, threading, torch, foreshock
+from pathlib import Path
+from foreshock.testing import RecordingTransport
+from foreshock.transport import Answer
+
+class Absent(RecordingTransport):
+    '''Away until told, and then a service that forgets what it has counted.'''
+    back = False
+    num_frames = 0
+    last = None
+    def post_schema(self, document):
+        return Answer(status=200)
+    def post_frames(self, message):
+        if not self.back:
+            return Answer(status=0)
+        from foreshock.wire import decode_batch
+        batch = decode_batch(message)
+        Absent.num_frames += len(batch.steps)
+        Absent.last = batch.counters
+        return Answer(status=200)
+
+transport, spool_dir = Absent(), Path(sys.argv[1])
+model = torch.nn.Linear(1, 1, bias=False)
+max_bytes = 4 << 20
+watch = foreshock.watch(model, transport=transport, spool_dir=spool_dir, run_id="long",
+                        spool_max_bytes=max_bytes, activation_every=0, activation_grad_every=0,
+                        gradient_every=0, weight_every=16, update_every=0, histogram_every=0,
+                        batch_frames=64, retry_max_seconds=0.5, overhead_budget=0.0)
+def rss():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def disk():
+    return sum(f.stat().st_blocks * 512 for f in spool_dir.rglob("*") if f.is_file())
+def alive():
+    gc.collect()
+    return collections.Counter(type(o).__name__ for o in gc.get_objects())
+measured, most = [], 0
+for step in range(100_000):
+    watch.step(loss=1.0)
+    if step % 64 == 0:
+        while len(watch._parts.outbox._frames) > 128:
+            threading.Event().wait(0.001)
+    if step % 2_000 == 0:
+        most = max(most, disk())
+    if step in (50_000, 99_999):
+        measured.append((rss(), alive()))
+grown = {name: count - measured[0][1][name] for name, count in measured[1][1].items()
+         if count - measured[0][1][name] > 1000}
+transport.back = True
+arrived = watch.flush(60)
+watch.note("the last word")
+watch.close()
+print(json.dumps({"grown": grown, "rss": measured[1][0] - measured[0][0], "disk": most,
+                  "arrived": arrived, "stored": Absent.num_frames,
+                  "dropped": Absent.last.frames_dropped}))
+"""
+
+
+def test_a_hundred_thousand_steps_without_a_service_stay_inside_the_bounds(
+    tmp_path: Path,
+) -> None:
+    """With the spool full, neither memory, nor objects, nor the disk grow any more; when the
+    service is back, every frame is stored or counted as dropped."""
+    done = subprocess.run(
+        [sys.executable, "-c", LONG_RUN, str(tmp_path / "spool")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["grown"] == {}
+    assert told["rss"] < 8 << 20
+    # The batches, and one file that is being written.
+    assert told["disk"] <= (4 << 20) + 64 * BLOCK
+    assert told["arrived"]
+    assert told["dropped"] > 0
+    assert told["stored"] + told["dropped"] == 100_000

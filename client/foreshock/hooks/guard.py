@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, ParamSpec
@@ -61,11 +62,13 @@ class Guard:
         thread.inside = True
         try:
             action(*args, **kwargs)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # it is logged, as text
             with self._lock:
                 self.num_errors += 1
             if self._switch_off(part):
-                logger.exception("%s failed and is switched off; training goes on", part)
+                # As text: whoever keeps the record must not keep the tensors of its frames.
+                trace = traceback.format_exc().rstrip()
+                logger.error("%s failed and is switched off; training goes on\n%s", part, trace)
                 with suppress(Exception):  # the way to the service may be what has failed
                     self._report(part, error)
         finally:

@@ -119,7 +119,7 @@ def watch(
         has_all_gradients=all(p in parameters for p in names if p.requires_grad),
     )
     # Late, because from here on there are a locked folder and threads.
-    outbox = Outbox(known, origin, _spool(known, origin), transport, Account(recorder))
+    outbox = Outbox(known, origin, _spool(known, origin), transport, Account(recorder, reducer))
     hooks = OptimizerHooks(
         parameters,
         optimizers,

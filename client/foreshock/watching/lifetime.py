@@ -15,6 +15,7 @@ import sys
 import weakref
 from typing import Final
 
+from foreshock.reducers.protocol import Reducer
 from foreshock.sender import Outbox
 from foreshock.watching.handle import Watch
 from foreshock.watching.recorder import Recorder
@@ -29,10 +30,14 @@ _followed: Final[set[int]] = set()
 
 class Account:
     """A recorder's counters, for an outbox that must not keep the recorder, and with it the model,
-    alive."""
+    alive.
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = weakref.ref(recorder)
+    It keeps the reducer, which knows no model, until the last frame is made of its table: garbage
+    is finalised in no order, and the table would be freed before the handle can ask for it.
+    """
+
+    def __init__(self, recorder: Recorder, reducer: Reducer) -> None:
+        self._recorder, self._reducer = weakref.ref(recorder), reducer
         self._last = ClientCounters()
 
     def __call__(self) -> ClientCounters:
