@@ -68,3 +68,19 @@ def test_joining_in_the_middle_is_quiet() -> None:
     """The first row seen need not be the run's first."""
     trace = healthy(400)
     assert opened(list(trace.frames())[170:]) == []
+
+
+def test_a_loss_on_its_way_back_is_no_divergence() -> None:
+    """A leap that heals by itself stays a spike, however long it takes."""
+    trace = healthy(300)
+    rows = np.maximum(np.arange(300) - 150, 0)
+    trace.scalars["loss"] += np.where(np.arange(300) >= 150, 3.0 * np.exp(-rows / 20), 0.0)
+    assert [incident.kinds for incident in opened(trace)] == [("loss_spike",)]
+
+
+def test_a_run_that_starts_over_in_its_own_log_is_no_divergence() -> None:
+    """The same losses once more, from the first on, are a new start."""
+    trace = healthy(300)
+    trace.scalars["loss"][150:] = trace.scalars["loss"][:150]
+    told = [kind for change in changes_of(trace) for kind in change.incident.kinds]
+    assert "divergence" not in told

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from foreshock.wire import STATISTICS, FrameFlag, Series, SeriesSchema
+from foreshock_service.detectors.engine import EngineConfig
+from foreshock_service.detectors.registry import DETECTORS
+from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
 from foreshock_service.domain.incidents import Incident, IncidentChange
@@ -50,11 +53,23 @@ class Trace:
     steps: npt.NDArray[np.int64]
     flags: npt.NDArray[np.uint32]
     missing: set[tuple[str, int]] = field(default_factory=set)
+    facts: RunFacts = field(default_factory=RunFacts)
 
     def index(self, series: str) -> int:
         """Where `kind:name` is among the series."""
         keys = [f"{s.kind}:{s.name}" for s in self.schema.series]
         return keys.index(series)
+
+    def names(self, kind: str) -> list[str]:
+        """Every `kind:name` of a kind, in the order of depth."""
+        return [f"{s.kind}:{s.name}" for s in self.schema.series if s.kind == kind]
+
+    def describe(self, series: str, **fields: Any) -> None:
+        """Change what the schema says of a series: its name, module type, number format."""
+        items = list(self.schema.series)
+        index = self.index(series)
+        items[index] = replace(items[index], **fields)
+        self.schema = replace(self.schema, series=tuple(items))
 
     def scale(self, series: str, factor: npt.NDArray[np.float64] | float, first: int = 0) -> None:
         """Multiply a series' size from a row on."""
@@ -106,15 +121,37 @@ def healthy(num_rows: int = 200, *, seed: int = 0, num_blocks: int = 3) -> Trace
 
 def changes_of(frames: Trace | Iterable[Frame]) -> list[IncidentChange]:
     """Everything that would be told of a run."""
-    session = DetectionSession()
+    facts = frames.facts if isinstance(frames, Trace) else None
+    session = DetectionSession(facts=facts)
     rows = frames.frames() if isinstance(frames, Trace) else frames
     return [change for frame in rows for change in session.push(frame).changes]
 
 
 def findings_of(trace: Trace) -> list[tuple[Finding, int]]:
     """The kept findings of a run."""
-    session = DetectionSession()
+    session = DetectionSession(facts=trace.facts)
     return [item for frame in trace.frames() for item in session.push(frame).findings]
+
+
+def only(detector: str) -> EngineConfig:
+    """Every other detector left out."""
+    return EngineConfig(disabled=frozenset(DETECTORS.keys() - {detector}))
+
+
+def told_by(detector: str, frames: Trace | Iterable[Frame]) -> list[Finding]:
+    """What one detector says of a run: the first finding of each kind and series an incident."""
+    facts = frames.facts if isinstance(frames, Trace) else None
+    session = DetectionSession(only(detector), facts)
+    rows = frames.frames() if isinstance(frames, Trace) else frames
+    return [finding for frame in rows for finding, _ in session.push(frame).findings]
+
+
+def names_of(findings: Iterable[Finding], trace: Trace) -> list[str]:
+    """The series that findings are about, as `kind:name`; those about the run are left out."""
+    series = trace.schema.series
+    return [
+        f"{series[f.series].kind}:{series[f.series].name}" for f in findings if f.series is not None
+    ]
 
 
 def opened(frames: Trace | Iterable[Frame]) -> list[Incident]:

@@ -1,0 +1,153 @@
+"""One fault for each detector: the healthy run of `traces`, broken in the way it watches for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from tests.detectors.traces import Trace, healthy
+
+LAYER: Final = "blocks.1.mlp.up"
+WEIGHT: Final = f"weight:{LAYER}.weight"
+FIRST: Final = 60
+"""The row at which most faults begin."""
+
+
+def small_updates(num_rows: int = 200) -> Trace:
+    """A healthy run whose updates are a thousandth of its weights."""
+    trace = healthy(num_rows)
+    for name in trace.names("update"):
+        trace.scale(name, 1e-3)
+    return trace
+
+
+def corrupt_weight() -> Trace:
+    """A weight trebles between two steps, beyond anything that its update allows."""
+    trace = small_updates(120)
+    trace.scale(WEIGHT, 3.0, FIRST)
+    return trace
+
+
+def parted_replicas() -> Trace:
+    """Two ranks whose checksums are one number until a step, and two from there on."""
+    trace = healthy(100)
+    trace.scalars["weight_checksum_rank0"] = np.linspace(1.0, 2.0, 100)
+    trace.scalars["weight_checksum_rank1"] = np.linspace(1.0, 2.0, 100)
+    trace.scalars["weight_checksum_rank1"][FIRST:] += 0.25
+    return trace
+
+
+def decayed_below_zero() -> Trace:
+    """A linear decay that nobody stopped: below zero from row 61 on."""
+    trace = healthy(100)
+    trace.scalars["lr"] = 1e-3 * (1 - np.arange(100) / FIRST)
+    return trace
+
+
+def early_jump() -> Trace:
+    """The gradient norm is 200 times its usual size on row 20."""
+    trace = healthy(60)
+    trace.scalars["grad_norm"] = np.where(np.arange(60) == 20, 200.0, 1.0)
+    return trace
+
+
+def grown_updates() -> Trace:
+    """All updates are eight times as large from row 100 on."""
+    trace = small_updates()
+    for name in trace.names("update"):
+        trace.scale(name, 8.0, 100)
+    return trace
+
+
+def rounded_updates() -> Trace:
+    """The updates of five matrices change almost no element."""
+    trace = small_updates(120)
+    for name in trace.names("update")[:5]:
+        trace.put(name, "zero_frac", 0.97, slice(FIRST, None))
+    return trace
+
+
+def saturated_tanh(module_type: str = "Tanh", layer: str = LAYER) -> Trace:
+    """An output that sits at -1 and 1."""
+    trace = healthy(120)
+    name = f"activation:{layer}"
+    trace.describe(name, module_type=module_type)
+    for statistic, before, after in (("std", 0.6, 0.98), ("min", -0.99, -1.0), ("max", 0.99, 1.0)):
+        trace.put(name, statistic, before, slice(None))
+        trace.put(name, statistic, after, slice(FIRST, None))
+    return trace
+
+
+def collapsed_batch() -> Trace:
+    """A layer answers every sample alike; the others go on telling them apart."""
+    trace = healthy(120)
+    for name in trace.names("activation"):
+        size = trace.stats[:, trace.index(name), 2]
+        trace.put(name, "batch_std", 0.5 * size, slice(None))
+    trace.put(f"activation:{LAYER}", "batch_std", 1e-4, slice(FIRST, None))
+    return trace
+
+
+def drifting_logits() -> Trace:
+    """log Z rises without end once the loss has come to rest."""
+    trace = healthy(400)
+    trace.scalars["log_z"] = 10.0 + 0.08 * np.maximum(np.arange(400) - 200, 0)
+    return trace
+
+
+def stuck_loss(num_rows: int = 200) -> Trace:
+    """A loss that only has noise."""
+    trace = small_updates(num_rows)
+    trace.scalars["loss"] = 5.0 + np.random.default_rng(3).normal(0, 0.03, num_rows)
+    return trace
+
+
+def _not_a_number() -> Trace:
+    trace = healthy(100)
+    trace.put(WEIGHT, "nan_count", 3, slice(FIRST, None))
+    return trace
+
+
+def _growing_weight() -> Trace:
+    trace = healthy(200)
+    trace.scale(WEIGHT, np.exp2(np.maximum(np.arange(200) - 90, 0) / 9))
+    return trace
+
+
+def _spiking_gradient() -> Trace:
+    trace = healthy(120)
+    trace.scale(f"gradient:{LAYER}.weight", np.where(np.arange(120) == FIRST, 200.0, 1.0))
+    return trace
+
+
+def _vanished_gradient() -> Trace:
+    trace = healthy(120)
+    trace.scale(f"gradient:{LAYER}.weight", 0.0, FIRST)
+    return trace
+
+
+def _risen_loss() -> Trace:
+    trace = healthy(220)
+    trace.scalars["loss"][120:] += 2.5
+    return trace
+
+
+FAULTS: Final[dict[str, Callable[[], Trace]]] = {
+    "non_finite": _not_a_number,
+    "identity": corrupt_weight,
+    "replicas": parted_replicas,
+    "rate": decayed_below_zero,
+    "early": early_jump,
+    "growth": _growing_weight,
+    "spike": _spiking_gradient,
+    "updates": grown_updates,
+    "vanishing": _vanished_gradient,
+    "precision": rounded_updates,
+    "saturation": saturated_tanh,
+    "collapse": collapsed_batch,
+    "drift": drifting_logits,
+    "plateau": stuck_loss,
+    "loss": _risen_loss,
+}

@@ -1,0 +1,70 @@
+"""Representation collapse: every sample of a batch is answered alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tests.detectors.faults import FIRST, LAYER, collapsed_batch
+from tests.detectors.traces import COLUMN, Trace, names_of, told_by
+
+ACTIVATION = f"activation:{LAYER}"
+
+
+def _with_share(share: np.ndarray | float) -> Trace:
+    """The layer's spread over the batch as a share of its size."""
+    trace = collapsed_batch()
+    size = trace.stats[:, trace.index(ACTIVATION), COLUMN["std"]]
+    trace.put(ACTIVATION, "batch_std", share * size, slice(None))
+    return trace
+
+
+def test_a_layer_that_answers_alike_is_named() -> None:
+    """Critical, dated to the first row that told the samples apart no more."""
+    trace = collapsed_batch()
+    (finding,) = told_by("collapse", trace)
+    assert (finding.kind, finding.severity) == ("representation_collapse", "critical")
+    assert names_of([finding], trace) == [ACTIVATION]
+    assert finding.onset_step == FIRST
+
+
+def test_half_of_the_spread_is_enough_for_all() -> None:
+    """A share that goes down to a half or a quarter still tells samples apart."""
+    share = np.where(np.arange(120) < FIRST, 0.8, 0.3)
+    assert told_by("collapse", _with_share(share)) == []
+
+
+def test_a_layer_that_never_told_samples_apart_is_quiet() -> None:
+    """A constant embedding in front of the network is made so."""
+    assert told_by("collapse", _with_share(0.004)) == []
+
+
+def test_a_few_rows_alike_are_quiet() -> None:
+    """A batch may hold the same sample many times."""
+    rows = np.arange(120)
+    share = np.where((rows >= FIRST) & (rows < FIRST + 8), 1e-4, 0.5)
+    assert told_by("collapse", _with_share(share)) == []
+
+
+def test_a_run_that_does_not_measure_the_batch_is_quiet() -> None:
+    """Without the statistic nothing is known, and nothing is said."""
+    trace = collapsed_batch()
+    kept = [name for name in trace.schema.statistics if name != "batch_std"]
+    trace.stats = trace.stats[:, :, [COLUMN[name] for name in kept]]
+    trace.schema = replace(trace.schema, statistics=tuple(kept))
+    assert told_by("collapse", trace) == []
+
+
+def test_activations_that_are_measured_every_fourth_step_are_enough() -> None:
+    """Rows on which the layer was not due neither count nor break the count."""
+    trace = collapsed_batch()
+    trace.stats[np.arange(120) % 4 != 0, trace.index(ACTIVATION)] = np.nan
+    trace.put(ACTIVATION, "batch_std", 0.5, slice(0, 44, 4))
+    trace.put(ACTIVATION, "batch_std", 1e-4, slice(44, None, 4))
+    assert told_by("collapse", trace) == []
+    longer = [
+        replace(frame, ord=frame.ord + 120, step=frame.step + 120) for frame in trace.frames()
+    ]
+    found = told_by("collapse", [*trace.frames(), *longer[44:]])
+    assert [f.onset_step for f in found] == [44]

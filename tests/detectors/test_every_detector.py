@@ -1,0 +1,94 @@
+"""What each detector in the registry owes: to survive restarts, and to know no unit or name."""
+
+from __future__ import annotations
+
+import pytest
+from foreshock_service.detectors.registry import DETECTORS
+from foreshock_service.domain.findings import Finding
+from foreshock_service.pipeline.session import DetectionSession
+
+from tests.detectors.faults import FAULTS
+from tests.detectors.traces import Trace, healthy, only, renamed, told_by
+
+every_detector = pytest.mark.parametrize("detector", DETECTORS)
+
+Told = list[tuple[str, int, int, int | None, str]]
+
+
+def _told(findings: list[Finding], *, later: int = 0) -> Told:
+    return [
+        (f.kind, f.step - later, f.onset_step - later, f.series, str(f.severity)) for f in findings
+    ]
+
+
+def _with_gradients_scaled(trace: Trace, factor: float) -> Trace:
+    for name in trace.names("gradient"):
+        trace.scale(name, factor)
+    if "grad_norm" in trace.scalars:
+        trace.scalars["grad_norm"] = factor * trace.scalars["grad_norm"]
+    return trace
+
+
+def test_every_detector_has_its_fault() -> None:
+    """A detector that is added to the registry is added to these tests as well."""
+    assert list(FAULTS) == list(DETECTORS)
+
+
+@every_detector
+def test_the_fault_is_told_by_its_detector(detector: str) -> None:
+    """Each rule speaks of the fault that it is for."""
+    assert {finding.detector for finding in told_by(detector, FAULTS[detector]())} == {detector}
+
+
+@every_detector
+def test_a_healthy_run_is_quiet(detector: str) -> None:
+    """And of nothing in a run without a fault."""
+    assert told_by(detector, healthy(300, seed=7)) == []
+
+
+@every_detector
+def test_restarts_change_no_finding(detector: str) -> None:
+    """Saved and taken up again after every row, the same findings to the last digit."""
+    trace = FAULTS[detector]()
+    found = []
+    data = DetectionSession(only(detector), trace.facts).state()
+    for frame in trace.frames():
+        session = DetectionSession(only(detector), trace.facts)
+        session.restore(data)
+        found += [finding for finding, _ in session.push(frame).findings]
+        data = session.state()
+    assert found == told_by(detector, trace)
+
+
+@every_detector
+def test_other_names_change_no_finding(detector: str) -> None:
+    """Rules know the structure of a network, not what its author called it."""
+    plain = _told(told_by(detector, FAULTS[detector]()))
+    assert _told(told_by(detector, renamed(FAULTS[detector]()))) == plain != []
+
+
+@every_detector
+def test_scaling_the_loss_changes_no_finding(detector: str) -> None:
+    """A sum over the batch instead of a mean is no fault and hides none."""
+    trace = FAULTS[detector]()
+    trace.scalars["loss"] = 1024.0 * trace.scalars["loss"]
+    assert _told(told_by(detector, trace)) == _told(told_by(detector, FAULTS[detector]())) != []
+
+
+@every_detector
+def test_scaling_the_gradients_changes_no_finding(detector: str) -> None:
+    """Neither is a loss scale that was not taken out."""
+    trace = _with_gradients_scaled(FAULTS[detector](), 1024.0)
+    assert _told(told_by(detector, trace)) == _told(told_by(detector, FAULTS[detector]())) != []
+
+
+@pytest.mark.parametrize(
+    "detector", [name for name in DETECTORS if name not in ("early", "plateau")]
+)
+def test_later_steps_change_no_finding(detector: str) -> None:
+    """The same rows 1000 steps later give the same findings 1000 steps later. `early` and
+    `plateau` ask whether a run is seen from its start, which is another question."""
+    trace = FAULTS[detector]()
+    trace.steps = trace.steps + 1000
+    plain = _told(told_by(detector, FAULTS[detector]()))
+    assert _told(told_by(detector, trace), later=1000) == plain != []

@@ -1,0 +1,103 @@
+"""Weight corruption: a weight that changes by more than its update explains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.detectors.faults import FIRST, LAYER, WEIGHT, corrupt_weight, small_updates
+from tests.detectors.traces import names_of, opened, told_by
+
+
+def test_a_weight_that_leaps_beyond_its_update_is_named_at_once() -> None:
+    """Three times its size from one step to the next is told on that step, and as critical."""
+    trace = corrupt_weight()
+    (finding,) = told_by("identity", trace)
+    assert (finding.kind, finding.step, finding.onset_step) == ("weight_corruption", FIRST, FIRST)
+    assert finding.severity == "critical"
+    assert names_of([finding], trace) == [WEIGHT]
+
+
+def test_the_incident_is_about_the_module() -> None:
+    """With every detector on, it is still the corruption that the incident is about."""
+    (incident,) = opened(corrupt_weight())
+    assert (incident.kind, incident.group) == ("weight_corruption", LAYER)
+
+
+def test_a_small_change_is_a_warning() -> None:
+    """Eight percent is more than the update allows and less than what ends a run."""
+    trace = small_updates(120)
+    trace.scale(WEIGHT, 1.08, FIRST)
+    assert [str(f.severity) for f in told_by("identity", trace)] == ["warning"]
+
+
+def test_one_flipped_bit_shows_in_the_largest_element() -> None:
+    """One element among a million moves no rms, but the largest absolute value."""
+    trace = small_updates(120)
+    trace.put(WEIGHT, "max", 1e4, slice(FIRST, None))
+    assert [f.step for f in told_by("identity", trace)] == [FIRST]
+
+
+def test_an_update_that_was_taken_across_the_corruption_gives_it_away() -> None:
+    """Where the corruption counts as an update, that update has no gradient to explain it."""
+    trace = corrupt_weight()
+    trace.scale(f"update:{LAYER}.weight", np.where(np.arange(120) == FIRST, 3000.0, 1.0))
+    found = told_by("identity", trace)
+    assert [(f.step, *names_of([f], trace)) for f in found] == [(FIRST, WEIGHT)]
+
+
+def test_a_large_update_with_its_gradient_is_quiet() -> None:
+    """A step that is large because its gradient was is no fault of memory."""
+    trace = corrupt_weight()
+    for kind in ("update", "gradient"):
+        trace.scale(f"{kind}:{LAYER}.weight", np.where(np.arange(120) == FIRST, 3000.0, 1.0))
+    assert told_by("identity", trace) == []
+
+
+def test_the_first_rows_are_quiet() -> None:
+    """A weight that is set up by hand while the run starts is nobody's fault."""
+    trace = small_updates(120)
+    trace.scale(WEIGHT, 3.0, 4)
+    assert told_by("identity", trace) == []
+
+
+def test_across_a_gap_nothing_is_compared() -> None:
+    """Between two steps that are ten apart lie nine updates that nobody saw."""
+    trace = corrupt_weight()
+    trace.steps[FIRST:] += 9
+    assert told_by("identity", trace) == []
+
+
+def test_across_a_resumed_attempt_nothing_is_compared() -> None:
+    """A run that is taken up from a checkpoint has that checkpoint's weights."""
+    frames = [
+        replace(frame, attempt=int(frame.ord >= FIRST)) for frame in corrupt_weight().frames()
+    ]
+    assert told_by("identity", frames) == []
+
+
+@pytest.mark.parametrize("share", [0.7, 1.0])
+def test_a_checkpoint_that_is_loaded_is_quiet(share: float) -> None:
+    """Most weights at once are exchanged on purpose."""
+    trace = small_updates(120)
+    weights = trace.names("weight")
+    for name in weights[: round(share * len(weights))]:
+        trace.scale(name, 3.0, FIRST)
+    assert told_by("identity", trace) == []
+
+
+def test_a_weight_that_habitually_leaps_is_told_no_more_than_once() -> None:
+    """Averaging every tenth step moves a weight without an update, again and again."""
+    trace = small_updates(200)
+    trace.scale(WEIGHT, np.where(np.arange(200) // 10 % 2, 1.5, 1.0))
+    assert len(told_by("identity", trace)) <= 1
+
+
+def test_a_leap_beyond_the_habit_is_told() -> None:
+    """What happens every tenth step does not excuse what is ten times as large."""
+    trace = small_updates(200)
+    trace.scale(WEIGHT, np.where(np.arange(200) // 10 % 2, 1.1, 1.0))
+    trace.scale(WEIGHT, 30.0, 155)
+    assert 155 in [f.step for f in told_by("identity", trace)]

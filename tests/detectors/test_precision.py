@@ -1,0 +1,115 @@
+"""Precision: values that leave the range of their number format."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.detectors.faults import FIRST, LAYER, rounded_updates
+from tests.detectors.traces import Trace, healthy, names_of, told_by
+
+
+def _with_gradients(num: int, *, size: float, zeros: float) -> Trace:
+    """A run in which the gradients of the first matrices have a size and a share of zeros."""
+    trace = healthy(120)
+    for name in trace.names("gradient")[:num]:
+        for statistic, value in (("std", size), ("min", -4 * size), ("max", 4 * size)):
+            trace.put(name, statistic, value, slice(FIRST, None))
+        trace.put(name, "zero_frac", zeros, slice(FIRST, None))
+    return trace
+
+
+def _with_scale(scale: np.ndarray) -> Trace:
+    trace = healthy(len(scale))
+    trace.scalars["loss_scale"] = scale
+    return trace
+
+
+def test_gradients_that_were_flushed_to_zero_are_named() -> None:
+    """Tiny values with many exact zeros between them, in several matrices."""
+    trace = _with_gradients(5, size=1e-6, zeros=0.7)
+    found = told_by("precision", trace)
+    assert names_of(found, trace) == trace.names("gradient")[:5]
+    assert {(f.kind, str(f.severity)) for f in found} == {("precision_underflow", "warning")}
+    assert {f.onset_step for f in found} == {FIRST}
+
+
+def test_the_zeros_of_a_relu_are_quiet() -> None:
+    """Many zeros with large neighbours come from units that are off."""
+    assert told_by("precision", _with_gradients(5, size=0.1, zeros=0.7)) == []
+
+
+def test_small_gradients_without_zeros_are_quiet() -> None:
+    """What is small but all there was not flushed."""
+    assert told_by("precision", _with_gradients(5, size=1e-6, zeros=0.0)) == []
+
+
+def test_one_flushed_matrix_is_quiet() -> None:
+    """A format is the same for all of a network's matrices."""
+    assert told_by("precision", _with_gradients(1, size=1e-6, zeros=0.7)) == []
+
+
+def test_look_up_tables_are_quiet() -> None:
+    """Rows that no sample of the batch asked for have no gradient."""
+    trace = _with_gradients(5, size=1e-6, zeros=0.7)
+    for name in trace.names("gradient")[:5]:
+        trace.describe(name, module_type="Embedding")
+    assert told_by("precision", trace) == []
+
+
+def test_updates_that_are_rounded_away_are_named_by_their_weights() -> None:
+    """Nearly no element changes although the gradient has hardly a zero."""
+    trace = rounded_updates()
+    found = told_by("precision", trace)
+    assert names_of(found, trace) == trace.names("weight")[:5]
+    assert {(f.kind, f.onset_step) for f in found} == {("precision_underflow", FIRST)}
+
+
+def test_frozen_weights_are_quiet() -> None:
+    """A weight that never moved is not in the optimizer."""
+    trace = rounded_updates()
+    for name in trace.names("update")[:5]:
+        trace.scale(name, 0.0)
+        trace.put(name, "zero_frac", 1.0, slice(None))
+    assert told_by("precision", trace) == []
+
+
+def test_weights_without_a_gradient_are_quiet() -> None:
+    """Where the gradient is zero the weight has no reason to change."""
+    trace = rounded_updates()
+    for name in trace.names("gradient")[:5]:
+        trace.put(name, "zero_frac", 0.97, slice(FIRST, None))
+    assert told_by("precision", trace) == []
+
+
+def test_a_half_that_nears_its_largest_value_is_named() -> None:
+    """A float16 activation of 60,000 is one step from Inf."""
+    trace = healthy(120)
+    name = f"activation:{LAYER}"
+    trace.describe(name, dtype="float16")
+    trace.put(name, "max", 60_000.0, slice(FIRST, None))
+    (finding,) = told_by("precision", trace)
+    assert (finding.kind, finding.severity) == ("precision_overflow", "warning")
+    assert (finding.onset_step, names_of([finding], trace)) == (FIRST, [name])
+
+
+def test_the_same_value_of_a_float32_is_quiet() -> None:
+    """It has room up to 3e38."""
+    trace = healthy(120)
+    trace.put(f"activation:{LAYER}", "max", 60_000.0, slice(FIRST, None))
+    assert told_by("precision", trace) == []
+
+
+def test_a_loss_scale_that_collapses_is_critical() -> None:
+    """Halved on every step: the gradients overflow at any scale."""
+    halved = 65_536.0 * np.exp2(-np.clip(np.arange(120) - FIRST, 0, 14))
+    (finding,) = told_by("precision", _with_scale(halved))
+    assert (finding.kind, finding.severity, finding.series) == (
+        "precision_overflow", "critical", None,
+    )  # fmt: skip
+    assert FIRST < finding.step < FIRST + 14
+
+
+def test_the_search_for_a_loss_scale_is_quiet() -> None:
+    """Doubled every 40 steps and halved when that was too much is how it is found."""
+    rows = np.arange(400)
+    assert told_by("precision", _with_scale(np.exp2(14 + rows // 40 % 3))) == []

@@ -1,0 +1,51 @@
+"""The learning rate: below zero every step climbs the loss."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.detectors.faults import FIRST, decayed_below_zero
+from tests.detectors.traces import Trace, healthy, opened, told_by
+
+
+def _with_rate(rate: np.ndarray) -> Trace:
+    trace = healthy(len(rate))
+    trace.scalars["lr"] = rate
+    return trace
+
+
+def test_a_negative_rate_is_critical_at_once() -> None:
+    """On the first row below zero, with nobody named."""
+    (finding,) = told_by("rate", decayed_below_zero())
+    assert (finding.kind, finding.severity, finding.series) == ("divergence", "critical", None)
+    assert finding.step == finding.onset_step == FIRST + 1
+
+
+def test_the_sentence_says_what_is_wrong() -> None:
+    """A divergence without a loss to show for it is told by its cause."""
+    (incident,) = opened(decayed_below_zero())
+    assert incident.evidence["statistic"] == "lr"
+
+
+def test_a_rate_of_zero_is_quiet() -> None:
+    """Warm-up begins at zero and a decay ends there."""
+    rate = np.maximum(1e-3 * (1 - np.arange(100) / 60), 0.0)
+    assert told_by("rate", _with_rate(rate)) == []
+
+
+def test_a_run_that_logs_no_rate_is_quiet() -> None:
+    """Absent is not negative."""
+    assert told_by("rate", healthy(100)) == []
+
+
+def test_a_rate_that_is_no_number_is_quiet() -> None:
+    """What is not finite is another detector's."""
+    assert told_by("rate", _with_rate(np.full(100, np.nan))) == []
+
+
+def test_the_onset_stays_where_the_rate_went_below_zero() -> None:
+    """Rows on which the rate was not logged move it nowhere."""
+    trace = decayed_below_zero()
+    trace.missing = {("lr", row) for row in range(FIRST + 2, 80)}
+    (finding,) = told_by("rate", trace)
+    assert finding.onset_step == FIRST + 1

@@ -1,0 +1,70 @@
+"""Replica divergence: ranks that no longer hold the same weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.detectors.faults import FIRST, parted_replicas
+from tests.detectors.traces import Trace, healthy, names_of, told_by
+
+
+def _ranked(factor: float, first: int = FIRST) -> Trace:
+    """A run that logs one weight once for each of two ranks."""
+    trace = healthy(100)
+    for rank in range(2):
+        old = f"weight:blocks.{rank}.mlp.up.weight"
+        trace.describe(old, name=f"rank{rank}/mlp.up.weight")
+        trace.put(f"weight:rank{rank}/mlp.up.weight", "std", 1.0, slice(None))
+    trace.scale("weight:rank1/mlp.up.weight", factor, first)
+    return trace
+
+
+def test_checksums_that_part_are_told() -> None:
+    """Critical, about the run as a whole, and dated to the first step that differed."""
+    (finding,) = told_by("replicas", parted_replicas())
+    assert (finding.kind, finding.series) == ("replica_divergence", None)
+    assert (finding.severity, finding.onset_step) == ("critical", FIRST)
+    assert finding.step <= FIRST + 5
+
+
+def test_the_smallest_difference_counts() -> None:
+    """Synchronous replicas are the same to the last bit."""
+    trace = parted_replicas()
+    trace.scalars["weight_checksum_rank1"] = trace.scalars["weight_checksum_rank0"].copy()
+    trace.scalars["weight_checksum_rank1"][FIRST:] += 1e-9
+    assert len(told_by("replicas", trace)) == 1
+
+
+def test_one_row_of_difference_is_quiet() -> None:
+    """A checksum that was read between two ranks' steps agrees again on the next."""
+    trace = parted_replicas()
+    trace.scalars["weight_checksum_rank1"] = trace.scalars["weight_checksum_rank0"].copy()
+    trace.scalars["weight_checksum_rank1"][FIRST] += 1.0
+    assert told_by("replicas", trace) == []
+
+
+def test_a_rank_that_logs_nothing_is_quiet() -> None:
+    """One number alone differs from nothing."""
+    trace = parted_replicas()
+    trace.missing = {("weight_checksum_rank1", row) for row in range(100)}
+    assert told_by("replicas", trace) == []
+
+
+def test_a_checksum_that_is_no_number_is_quiet() -> None:
+    """NaN equals nothing, itself included; what is not finite is another detector's."""
+    trace = parted_replicas()
+    trace.scalars["weight_checksum_rank1"] = np.full(100, np.nan)
+    assert told_by("replicas", trace) == []
+
+
+def test_a_weight_that_differs_between_ranks_is_named() -> None:
+    """The one of the later rank, since the first is what it is compared with."""
+    trace = _ranked(1.05)
+    (finding,) = told_by("replicas", trace)
+    assert names_of([finding], trace) == ["weight:rank1/mlp.up.weight"]
+    assert (finding.severity, finding.onset_step) == ("critical", FIRST)
+
+
+def test_rounded_statistics_of_equal_weights_are_quiet() -> None:
+    """A statistic that was sent with ten bits differs by less than a thousandth."""
+    assert told_by("replicas", _ranked(1.0005)) == []

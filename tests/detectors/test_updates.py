@@ -1,0 +1,138 @@
+"""Update sizes of the whole run: too large or too small for the weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from foreshock_service.domain.facts import RunFacts
+
+from tests.detectors.faults import LAYER, grown_updates, small_updates
+from tests.detectors.traces import Trace, told_by
+
+ADAM = RunFacts(optimizer="AdamW")
+
+
+def _scaled(factors: np.ndarray, rate: np.ndarray | None = None) -> Trace:
+    """A run whose updates are all scaled by `factors`."""
+    trace = small_updates(len(factors))
+    for name in trace.names("update"):
+        trace.scale(name, factors)
+    if rate is not None:
+        trace.scalars["lr"] = rate
+    return trace
+
+
+def _without_progress(trace: Trace) -> Trace:
+    trace.scalars["loss"] = np.full(len(trace.steps), 4.0)
+    return trace
+
+
+def _sizes_of(trace: Trace, update: float) -> Trace:
+    """Updates of one size in every row, weights of size 1."""
+    for name in trace.names("update"):
+        trace.put(name, "std", update, slice(None))
+    for name in trace.names("weight"):
+        trace.put(name, "std", 1.0, slice(None))
+    return trace
+
+
+def test_updates_that_all_grow_are_told() -> None:
+    """Eight times their size at once: a warning that names nobody."""
+    (finding,) = told_by("updates", grown_updates())
+    assert (finding.kind, finding.severity, finding.series) == ("update_too_large", "warning", None)
+    assert 100 <= finding.step <= 102
+
+
+def test_a_single_enormous_step_is_told() -> None:
+    """Sixteen times the size on one row."""
+    (finding,) = told_by("updates", _scaled(np.where(np.arange(200) == 120, 16.0, 1.0)))
+    assert (finding.kind, finding.step) == ("update_too_large", 120)
+
+
+def test_a_rate_beyond_all_before_is_told_with_it() -> None:
+    """An optimizer that follows a typing error in a schedule says so with the rate."""
+    rate = np.where(np.arange(200) >= 120, 1e-2, 1e-3)
+    (finding,) = told_by("updates", _scaled(rate / 1e-3, rate))
+    assert finding.evidence["lr"] == 1e-2
+
+
+@pytest.mark.parametrize("factor", [1.3, 2.0])
+def test_the_updates_of_one_row_vary(factor: float) -> None:
+    """Twice the size on one row is how sound runs train."""
+    assert told_by("updates", _scaled(np.where(np.arange(200) == 120, factor, 1.0))) == []
+
+
+def test_one_tensor_alone_is_not_the_run() -> None:
+    """A single matrix moves no median; the growth of single tensors has a rule of its own."""
+    trace = small_updates()
+    trace.scale(f"update:{LAYER}.weight", 100.0, 120)
+    assert told_by("updates", trace) == []
+
+
+def test_a_warm_restart_is_quiet() -> None:
+    """A rate that the run has had before is divided out."""
+    rows = np.arange(300)
+    rate = 1e-3 * (0.51 + 0.49 * np.cos(np.pi * (rows % 150) / 150))
+    assert told_by("updates", _scaled(rate / 1e-3, rate)) == []
+
+
+def test_the_first_rows_are_quiet() -> None:
+    """Warm-up makes updates grow from nothing."""
+    factors = np.minimum((np.arange(200) + 1) / 25, 1.0)
+    assert told_by("updates", _scaled(factors)) == []
+
+
+def test_updates_far_below_adams_rate_are_too_small() -> None:
+    """Adam moves an element by about one rate; a thousandth of it moves nothing."""
+    trace = _without_progress(_sizes_of(small_updates(), 1e-6))
+    trace.scalars["lr"], trace.facts = np.full(200, 1e-3), ADAM
+    (finding,) = told_by("updates", trace)
+    assert (finding.kind, finding.severity, finding.series) == ("update_too_small", "warning", None)
+    assert finding.onset_step <= 1
+
+
+def test_updates_of_about_adams_rate_are_quiet() -> None:
+    """However small the rate is: it is what was asked for."""
+    trace = _without_progress(_sizes_of(small_updates(), 5e-8))
+    trace.scalars["lr"], trace.facts = np.full(200, 1e-7), ADAM
+    assert told_by("updates", trace) == []
+
+
+def test_updates_that_cannot_move_a_weight_are_too_small() -> None:
+    """Of any optimizer: ten million steps for one weight."""
+    trace = _without_progress(_sizes_of(small_updates(), 1e-7))
+    trace.scalars["lr"] = np.full(200, 1e-3)
+    assert [f.kind for f in told_by("updates", trace)] == ["update_too_small"]
+
+
+def test_a_run_that_has_learned_needs_no_larger_updates() -> None:
+    """Small gradients after fast progress are no fault."""
+    trace = _sizes_of(small_updates(), 1e-6)
+    trace.scalars["loss"] = 4.0 * np.exp(-np.arange(200) / 8)
+    trace.scalars["lr"], trace.facts = np.full(200, 1e-3), ADAM
+    assert told_by("updates", trace) == []
+
+
+def test_a_schedule_that_ends_at_zero_is_quiet() -> None:
+    """Updates that shrink with their rate do what they were told."""
+    rate = 1e-3 * np.maximum(1 - np.arange(300) / 250, 0.0)
+    trace = _without_progress(_scaled(rate / 1e-3, rate))
+    trace.facts = ADAM
+    assert told_by("updates", trace) == []
+
+
+def test_updates_that_fall_at_a_constant_rate_are_too_small() -> None:
+    """A 64th of what they were, and it lasts: something eats them."""
+    factors = np.where(np.arange(250) >= 120, 1 / 64, 1.0)
+    trace = _scaled(factors, np.full(250, 1e-3))
+    trace.facts = ADAM
+    (finding,) = told_by("updates", trace)
+    assert (finding.kind, finding.onset_step) == ("update_too_small", 120)
+
+
+def test_a_short_fall_is_quiet() -> None:
+    """A few batches without a gradient pass."""
+    rows = np.arange(250)
+    trace = _scaled(np.where((rows >= 120) & (rows < 128), 1 / 64, 1.0), np.full(250, 1e-3))
+    trace.facts = ADAM
+    assert told_by("updates", trace) == []
