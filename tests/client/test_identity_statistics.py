@@ -248,7 +248,7 @@ def test_a_loss_scale_of_zero_does_not_end_the_gradients(attach: Attach) -> None
     assert not [e for e in transport.events if e.kind == "client_error"]
 
 
-@pytest.mark.parametrize("how", ["in place", "loaded", "replaced"])
+@pytest.mark.parametrize("how", ["in place", "loaded", "replaced", "cast"])
 def test_an_update_is_what_the_optimizer_made(how: str, attach: Attach) -> None:
     """What the loop itself writes to a weight between two steps is no part of the update."""
     torch.manual_seed(0)
@@ -265,6 +265,8 @@ def test_an_update_is_what_the_optimizer_made(how: str, attach: Attach) -> None:
                     layer.weight.clamp_(-0.01, 0.01)
             elif how == "loaded":
                 model.load_state_dict({n: 3 * t for n, t in model.state_dict().items()})
+            elif how == "cast":
+                model.double()
             else:
                 layer.weight.data = torch.randn(4, 6)
         before = weights(model)["0.weight"]
@@ -342,3 +344,22 @@ def test_a_transform_of_a_watched_model_costs_no_later_activation(attach: Attach
     watch.close()
     assert transport.statistic("activation", "0", "count") == {0: 28.0}
     assert not [e for e in transport.events if e.kind == "client_error"]
+
+
+@pytest.mark.parametrize("kind", ["sparse", "complex"])
+def test_the_norm_of_some_gradients_is_not_called_that_of_all(kind: str, attach: Attach) -> None:
+    """Sparse and complex gradients have no statistics, so that the norm lacks their part."""
+    dense = nn.Linear(4, 2)
+    model = nn.ModuleDict({"dense": dense, "rows": nn.Embedding(9, 4, sparse=True)})
+    if kind == "complex":
+        model["rows"] = nn.Linear(4, 2, dtype=torch.complex64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watch, transport = attach(model, optimizer)
+    given = torch.tensor([[1, 2]]) if kind == "sparse" else torch.ones(1, 4, dtype=torch.complex64)
+    (dense(torch.ones(1, 4)).sum() + model["rows"](given).abs().sum()).backward()
+    optimizer.step()
+    watch.step()
+    watch.close()
+    assert transport.scalar("grad_norm") == {}
+    norm = nn.utils.get_total_norm([p.grad for p in dense.parameters() if p.grad is not None])
+    assert transport.scalar("grad_norm/watched") == {0: pytest.approx(norm.item())}

@@ -80,6 +80,8 @@ class OptimizerHooks:
         self._fresh: set[int] = set()
         """Optimizers, by id, whose last step was measured: its copies are the weights of now."""
         self._found_inf: list[torch.Tensor] = []
+        self.has_every_gradient = True
+        """False once there was a gradient without statistics, a sparse or complex one."""
         self._handles = [
             handle
             for optimizer in optimizers
@@ -166,7 +168,11 @@ class OptimizerHooks:
                 self._meet_new_parameters()
             listed = ids, [self._watched[key] for key in ids if key in self._watched]
             self._listed[id(optimizer)] = listed
-        return [watched for watched in listed[1] if measurable(watched.parameter)]
+        dense = [watched for watched in listed[1] if measurable(watched.parameter)]
+        if len(dense) < len(listed[1]):
+            learns = any(w.parameter.requires_grad for w in listed[1] if w not in dense)
+            self.has_every_gradient = self.has_every_gradient and not learns
+        return dense
 
     def _meet_new_parameters(self) -> None:
         """Name the parameters again, such as those of a layer that the model got later."""
@@ -197,9 +203,13 @@ class OptimizerHooks:
         rows, gradients = [], []
         for watched in unmeasured:
             gradient = watched.parameter.grad
-            if gradient is not None and measurable(gradient):
-                rows.append(self._row("gradient", watched))
-                gradients.append(local(gradient))
+            if gradient is None:
+                continue
+            if not measurable(gradient):
+                self.has_every_gradient = False
+                continue
+            rows.append(self._row("gradient", watched))
+            gradients.append(local(gradient))
         self._meter.measure("gradient", rows, gradients, scale=scale)
 
     def _remember(self, optimizer: torch.optim.Optimizer, with_closure: bool) -> None:

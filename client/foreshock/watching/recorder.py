@@ -337,6 +337,7 @@ class Recorder:
         """What the norm that we can compute is called: over a part of the gradients it is not the
         model's, and detectors and shadow clipping must not take it for that."""
         whole = self._has_all_gradients and not self._meter.series.num_refused
+        whole = whole and (self.hooks is None or self.hooks.has_every_gradient)
         return "grad_norm" if whole else "grad_norm/watched"
 
 
