@@ -9,9 +9,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from foreshock.logs import OncePer
+from foreshock.sender.batching import Batcher
+from foreshock.sender.frames import Frame
+from foreshock.spool import Spool
 from foreshock.testing import RecordingTransport
 from foreshock.transport import Answer
+from foreshock.wire import STATISTICS, ClientCounters, Event, FrameBatch, Origin, decode_batch
 
 from tests.client.conftest import Attach
 from tests.client.models import perceptron, train
@@ -174,3 +180,43 @@ def test_a_hundred_thousand_steps_without_a_service_stay_inside_the_bounds(
     assert told["arrived"]
     assert told["dropped"] > 0
     assert told["stored"] + told["dropped"] == 100_000
+
+
+def _overfull(folder: Path) -> tuple[Batcher, list[FrameBatch]]:
+    """A batcher that has stored twice what its spool holds, and what is in the spool."""
+    spool = Spool(folder, max_bytes=4 * BLOCK)
+    batcher = Batcher(
+        Origin(run="full", attempt=1),
+        spool,
+        lambda: ClientCounters(frames_dropped=batcher.num_dropped),
+        lambda part, error: None,
+        first_seq=0,
+        once_per=OncePer(),
+    )
+    started = Event(kind="started", wall_time=0.0, data={"name": "named"})
+    for step in range(8):
+        frame = Frame(
+            step=step,
+            wall_time=0.0,
+            flags=0,
+            scalars={"loss": 1.0},
+            schema=None,
+            stats=np.zeros((0, len(STATISTICS)), np.float32),
+        )
+        batcher.store([frame], [started] if step == 0 else [])
+    kept = [decode_batch(path.read_bytes()) for path in sorted(folder.glob("*.batch"))]
+    spool.close()
+    return batcher, kept
+
+
+def test_the_batch_that_others_made_room_for_counts_them(tmp_path: Path) -> None:
+    """So that the count is at the service even where no batch follows."""
+    batcher, kept = _overfull(tmp_path / "a")
+    assert [int(batch.steps[0]) for batch in kept] == [4, 5, 6, 7]
+    assert kept[-1].counters.frames_dropped == batcher.num_dropped == 4
+
+
+def test_a_run_keeps_its_name_when_its_first_batch_is_dropped(tmp_path: Path) -> None:
+    """What the run says of itself travels again with the batch that the first made room for."""
+    _, kept = _overfull(tmp_path / "a")
+    assert [e.data["name"] for batch in kept for e in batch.events] == ["named"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from foreshock.__main__ import main
 
 from tests.client.service import little_service
 
@@ -130,3 +132,34 @@ def test_a_child_that_watches_has_a_run_of_its_own(tmp_path: Path, spool_dir: Pa
     ends = [b.origin.run for b in service.store.batches for e in b.events if e.kind == "finished"]
     assert steps == {"parent": [0, 1, 2], "child": [0, 1, 2]}
     assert sorted(ends) == ["child", "parent"]
+
+
+OUTLIVED = """
+import os, signal, sys, time, torch, foreshock
+model = torch.nn.Linear(3, 2)
+watch = foreshock.watch(model, url="http://127.0.0.1:9", run_id="outlived", batch_seconds=0.02)
+child = os.fork()
+if child == 0:
+    time.sleep(600)
+watch.step(loss=1.0)
+watch.flush(1.0)
+print(child, flush=True)
+signal.pause()
+"""
+
+
+def test_a_child_that_outlives_a_killed_trainer_holds_nothing_back(spool_dir: Path) -> None:
+    """A worker that lives on does not make the spool of its dead parent look like one in use."""
+    env = {**os.environ, "FORESHOCK_SPOOL_DIR": str(spool_dir)}
+    with subprocess.Popen(
+        [sys.executable, "-c", OUTLIVED], env=env, stdout=subprocess.PIPE, text=True
+    ) as trainer:
+        assert trainer.stdout is not None
+        child = int(trainer.stdout.readline())
+        trainer.kill()
+        try:
+            with little_service() as service:
+                assert main(["flush", "--url", service.url, "--timeout", "20"]) == 0
+            assert service.store.steps == [0]
+        finally:
+            os.kill(child, signal.SIGKILL)
