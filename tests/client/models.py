@@ -77,15 +77,6 @@ def loss_of(model: nn.Module, index: int) -> torch.Tensor:
     return torch.as_tensor(model(torch.randn(4, 5))).square().mean()
 
 
-MODELS: dict[str, Callable[[], nn.Module]] = {
-    "tied transformer": TiedTransformer,
-    "in-place cnn": convolutional,
-    "lstm": Recurrent,
-    "half frozen": half_frozen,
-    "perceptron": perceptron,
-}
-
-
 def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,

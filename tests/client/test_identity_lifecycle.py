@@ -52,6 +52,19 @@ def evaluated(loop: Loop) -> None:
         model.train()
 
 
+def evaluated_transformer(loop: Loop) -> None:
+    """An evaluation by PyTorch's fused path, which a module with hooks does not take."""
+    model = TiedTransformer()
+    optimizer = adamw(model)
+    loop.watch(model, optimizer)
+    for _ in range(4):
+        loop.step(train_one(model, optimizer))
+        model.eval()
+        with torch.no_grad():
+            assert loss_of(model, 0).isfinite()  # not kept: it may differ by rounding
+        model.train()
+
+
 class Fragile(nn.Module):
     """A model that fails between two layers when it is told to, forward or backward."""
 
@@ -230,6 +243,7 @@ def with_a_failing_service(loop: Loop) -> None:
 
 CASES: dict[str, Case] = {
     "evaluated": evaluated,
+    "evaluated transformer": evaluated_transformer,
     "failing": failing,
     "watched twice": watched_twice,
     "attached again": attached_again,
