@@ -1,232 +1,252 @@
-"""What a watch keeps alive: no tensor past its step, no model that its user has let go of; and how
-a run ends with its process."""
+"""The client keeps nothing of a training: what the loop lets go of dies, as without it."""
 
 from __future__ import annotations
 
 import gc
-import os
-import signal
-import subprocess
-import sys
 import threading
 import weakref
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import foreshock
 import pytest
 import torch
 from foreshock.testing import RecordingTransport
-from foreshock.transport import Answer
+from foreshock.watching import Watch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.checkpoint import checkpoint
 
 from tests.client.conftest import Attach
-from tests.client.models import perceptron
-from tests.client.service import little_service
 
 
-class Checkpointed(nn.Module):
-    """Two blocks, the first of which is computed again in the backward pass."""
+class Network(nn.Module):
+    """Two blocks, each with an activation that it can tell of; `how` runs a block."""
 
-    def __init__(self, *, reentrant: bool) -> None:
+    def __init__(self, how: Callable[..., Any]) -> None:
         super().__init__()
-        self.first, self.second = perceptron(), nn.Linear(2, 2)
-        self._reentrant = reentrant
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(2))
+        self.out = nn.Linear(4, 1)
+        self.how = how
+        self.made: list[torch.Tensor] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Output [N, 2] of x [N, 5]."""
-        hidden = checkpoint(self.first, x, use_reentrant=self._reentrant)
-        output: torch.Tensor = self.second(hidden)
+        """Output [N, 1] of x [N, 4]."""
+        for block in self.blocks:
+            x = self.how(block, x)
+            self.made.append(x)
+        output: torch.Tensor = self.out(x)
         return output
 
 
-MODELS: dict[str, Callable[[], nn.Module]] = {
-    "plain": perceptron,
-    "checkpointed": lambda: Checkpointed(reentrant=False),
-    "checkpointed, reentrant": lambda: Checkpointed(reentrant=True),
+def _plainly(block: nn.Module, x: torch.Tensor) -> Any:
+    return block(x)
+
+
+def _recomputed(block: nn.Module, x: torch.Tensor) -> Any:
+    return checkpoint(block, x, use_reentrant=False)
+
+
+def _recomputed_reentrantly(block: nn.Module, x: torch.Tensor) -> Any:
+    return checkpoint(block, x.requires_grad_(), use_reentrant=True)
+
+
+WAYS = {
+    "plain": _plainly,
+    "checkpointed": _recomputed,
+    "reentrantly checkpointed": _recomputed_reentrantly,
 }
+
+
+@pytest.fixture(autouse=True)
+def few_to_collect() -> Iterator[None]:
+    """Have each collection look at the objects of the test only, not at all of PyTorch's."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(params=WAYS)
+def model(request: pytest.FixtureRequest) -> Network:
+    """The network, once for each way to run a block."""
+    return Network(WAYS[request.param])
 
 
 def _sgd(model: nn.Module) -> torch.optim.SGD:
     return torch.optim.SGD(model.parameters(), lr=0.1)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("raises", [False, True], ids=["", "a hook that raises"])
-def test_no_tensor_outlives_its_step(
-    name: str, raises: bool, attach: Attach, monkeypatch: pytest.MonkeyPatch
+class _BrokenError(Exception):
+    """What goes wrong in a loop."""
+
+
+class Followed:
+    """Tensors by name, none of them kept: which of them live, and whether their memory does. A
+    detached alias would keep the second without the first."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[str, weakref.ref[torch.Tensor]] = {}
+        self._storages: dict[str, StorageWeakRef] = {}
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        """Follow one more."""
+        self._tensors[name] = weakref.ref(tensor)
+        self._storages[f"memory of {name}"] = StorageWeakRef(tensor.untyped_storage())
+
+    @property
+    def alive(self) -> list[str]:
+        """What is still there once garbage is collected."""
+        gc.collect()
+        tensors = [name for name, ref in self._tensors.items() if ref() is not None]
+        return tensors + [name for name, ref in self._storages.items() if not ref.expired()]
+
+
+def _step(
+    model: Network, optimizer: torch.optim.Optimizer, watch: Watch, *, fail_at: str = ""
+) -> Followed:
+    """One step, of which nothing is kept, up to where it fails."""
+    followed = Followed()
+    with suppress(_BrokenError):
+        _run_step(model, optimizer, watch, followed, fail_at)
+    model.made.clear()
+    optimizer.zero_grad()
+    return followed
+
+
+def _run_step(
+    model: Network,
+    optimizer: torch.optim.Optimizer,
+    watch: Watch,
+    followed: Followed,
+    fail_at: str,
 ) -> None:
-    """Activations, their gradients, parameters' gradients and the loss die when the loop lets go
-    of them, without a garbage collection."""
-    model = MODELS[name]()
+    batch = torch.randn(3, 4)
+    followed.add("batch", batch)
+    output = model(batch)
+    for index, tensor in enumerate(model.made):
+        followed.add(f"activation {index}", tensor)
+    observed = output * 2
+    watch.observe("observed", observed)
+    loss = observed.square().mean()
+    for name, tensor in (("output", output), ("observed", observed), ("loss", loss)):
+        followed.add(name, tensor)
+    if fail_at == "backward":
+        raise _BrokenError
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        followed.add(f"gradient of {name}", parameter.grad)
+    if fail_at == "optimizer":
+        raise _BrokenError
+    optimizer.step()
+    watch.step(loss=loss, aux=output.mean())
+
+
+def test_what_a_step_made_is_gone_after_the_next(model: Network, attach: Attach) -> None:
+    """Batch, activations, gradients, observed tensors and the loss that `step` was given."""
+    optimizer = _sgd(model)
+    watch, transport = attach(model, optimizer)
+    for _ in range(3):
+        followed = _step(model, optimizer, watch)
+        _step(model, optimizer, watch)
+        assert followed.alive == []
+    watch.close()
+    measured = transport.statistic("activation_grad", "blocks.0.1", "count")
+    assert measured == dict.fromkeys(range(6), 12.0)
+
+
+@pytest.mark.parametrize("fail_at", ["backward", "optimizer"])
+def test_what_a_failed_step_made_is_gone_after_the_next(
+    fail_at: str, model: Network, attach: Attach
+) -> None:
+    """A loop that catches an exception and goes on does not pay for it in memory."""
+    optimizer = _sgd(model)
+    watch, transport = attach(model, optimizer)
+    _step(model, optimizer, watch)
+    followed = _step(model, optimizer, watch, fail_at=fail_at)
+    _step(model, optimizer, watch)
+    assert followed.alive == []
+    watch.close()
+    assert transport.steps == [0, 1]
+
+
+def test_a_forward_that_never_comes_to_a_step_is_not_kept(model: Network, attach: Attach) -> None:
+    """A loop that only ever fails keeps none of its failures, however many there are."""
     optimizer = _sgd(model)
     watch, _ = attach(model, optimizer)
-    assert watch._parts is not None
-    if raises:
-
-        def broken(*args: object, **kwargs: object) -> None:
-            raise RuntimeError("no measure today")
-
-        monkeypatch.setattr(watch._parts.recorder._meter, "measure", broken)
-    gc.collect()
-    gc.disable()
-    try:
-        alive: list[weakref.ref[torch.Tensor]] = []
-
-        def remember(gradient: torch.Tensor) -> None:
-            alive.append(weakref.ref(gradient))
-
-        for _ in range(3):
-            inputs = torch.randn(4, 5, requires_grad=True)
-            output = model(inputs)
-            output.register_hook(remember)
-            loss = output.square().mean()
-            alive += [weakref.ref(output), weakref.ref(loss), weakref.ref(inputs)]
-            loss.backward()
-            alive += [weakref.ref(p.grad) for p in model.parameters() if p.grad is not None]
-            optimizer.step()
-            watch.log(also=loss)
-            watch.step(loss=loss)
-            optimizer.zero_grad(set_to_none=True)
-            del output, loss, inputs
-        left = [ref() for ref in alive if ref() is not None]
-    finally:
-        gc.enable()
-    assert left == []
-
-
-def test_a_model_that_is_let_go_of_is_freed_and_its_run_ends() -> None:
-    """Without a close: once handle, model and optimizer are gone, the last frame arrives and the
-    run is finished; nobody waits for that, and its threads end."""
-    before = threading.active_count()
-    model = perceptron()
-    optimizer = _sgd(model)
-    transport = RecordingTransport()
-    watch = foreshock.watch(model, optimizer, transport=transport, batch_seconds=0.05)
     for _ in range(3):
-        model(torch.ones(1, 5)).sum().backward()
-        optimizer.step()
-    freed: list[weakref.ref[Any]] = [weakref.ref(model), weakref.ref(next(model.parameters()))]
-    del model, optimizer, watch
-    gc.collect()
-    assert [ref() for ref in freed] == [None, None]
-    for thread in threading.enumerate():
-        if thread.name.startswith("foreshock"):
-            thread.join(20)
-    assert threading.active_count() == before
-    assert transport.steps == [0, 1, 2]
-    assert transport.events[-1].data == {"status": "finished"}
-    assert transport.batches[-1].counters.frames_measured == 3
+        followed = _step(model, optimizer, watch, fail_at="backward")
+        assert followed.alive == []
 
 
-def test_many_dropped_runs_leave_no_thread_behind() -> None:
-    """A search over many models in one process, with the service away, does not pile up."""
-
-    class Away(RecordingTransport):
-        def post_frames(self, message: bytes) -> Answer:
-            return Answer(status=0)
-
-    before = threading.active_count()
-    for _ in range(10):
-        model = perceptron()
-        foreshock.watch(model, transport=Away(), batch_seconds=0.05, close_timeout_seconds=0.2)
-        del model
-        gc.collect()
-    for thread in threading.enumerate():
-        if thread.name.startswith("foreshock"):
-            thread.join(20)
-    assert threading.active_count() == before
+def _all_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> Followed:
+    followed = Followed()
+    for name, parameter in model.named_parameters():
+        followed.add(name, parameter)
+    for index, state in enumerate(optimizer.state.values()):
+        followed.add(f"state {index}", state["exp_avg"])
+    return followed
 
 
-def test_what_is_logged_after_the_last_step_joins_it(attach: Attach) -> None:
-    """A validation after the loop has no step of its own; its result is not lost."""
-    model = perceptron()
-    watch, transport = attach(model, _sgd(model))
-    watch.step(loss=1.0)
-    watch.step(loss=2.0)
-    watch.log(accuracy=0.5, loss=9.0)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_model_that_keeps_its_outputs_dies(way: str) -> None:
+    """What autograd holds is hidden from the garbage collector: the way from an output by its
+    hooks to the model must not be a reference, or the two keep each other for ever."""
+    model, optimizer, watch, _ = _trained(way)
+    followed, ref = _all_of(model, optimizer), weakref.ref(model)
+    kept = Followed()
+    _run_step(model, optimizer, watch, kept, "")
+    assert model.made != []
     watch.close()
-    assert transport.scalar("accuracy") == {1: 0.5}
-    assert transport.scalar("loss") == {0: 1.0, 1: 2.0}
+    del model, optimizer
+    assert (followed.alive, kept.alive, ref()) == ([], [], None)
 
 
-ENDING = """
-import os, signal, sys, torch, foreshock
-model = torch.nn.Linear(3, 2)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-watch = foreshock.watch(model, optimizer, url=sys.argv[1], run_id="ending",
-                        batch_seconds=0.02, close_timeout_seconds=float(sys.argv[3]))
-for _ in range(3):
-    model(torch.ones(1, 3)).sum().backward()
-    optimizer.step()
-    watch.step(loss=1.0)
-{"returns": lambda: None,
- "exits": lambda: sys.exit(0),
- "raises": lambda: 1 / 0,
- "is interrupted": lambda: signal.raise_signal(signal.SIGINT),
- "is terminated": lambda: (watch.flush(5), signal.raise_signal(signal.SIGTERM)),
- "just exits": lambda: (watch.flush(5), os._exit(7)),
-}[sys.argv[2]]()
-"""
-
-
-@pytest.mark.parametrize(
-    ("how", "status", "told"),
-    [
-        ("returns", 0, "finished"),
-        ("exits", 0, "finished"),
-        ("raises", 1, "crashed"),
-        ("is interrupted", -signal.SIGINT, "crashed"),
-        ("is terminated", -signal.SIGTERM, None),
-        ("just exits", 7, None),
-    ],
-)
-def test_a_process_ends_as_it_would_and_its_frames_arrive(
-    how: str, status: int, told: str | None, spool_dir: Path
-) -> None:
-    """The exit status is the loop's own; what was flushed, and what an orderly end can still say,
-    is at the service."""
-    env = {**os.environ, "FORESHOCK_SPOOL_DIR": str(spool_dir)}
-    with little_service() as service:
-        done = subprocess.run(
-            [sys.executable, "-c", ENDING, service.url, how, "5"],
-            env=env,
-            capture_output=True,
-            check=False,
-        )
-    ends = [e.data["status"] for e in service.store.events if e.kind == "finished"]
-    assert done.returncode == status
-    assert service.store.steps == [0, 1, 2]
-    assert ends == ([] if told is None else [told])
-
-
-QUIET_END = """
-import os, sys, torch, foreshock
-model = torch.nn.Linear(3, 2)
-watch = foreshock.watch(model, url="http://127.0.0.1:9", batch_seconds=0.02,
-                        retry_first_seconds=0.02, close_timeout_seconds=0.2)
-if sys.argv[1] == "closed":
-    sys.stdout.close(), sys.stderr.close()
-else:
-    os.close(1), os.close(2)
-for _ in range(3):
-    watch.step(loss="no number", odd=object())
-    watch.observe("x", None)
-    watch.flush(0.1)
-watch.close()
-os._exit(42)
-"""
-
-
-@pytest.mark.parametrize("how", ["closed", "pulled away"])
-def test_a_log_that_nobody_takes_does_not_raise(how: str, spool_dir: Path) -> None:
-    """With stdout and stderr closed, what there is to say is lost, and nothing else."""
-    done = subprocess.run(
-        [sys.executable, "-c", QUIET_END, how],
-        env={**os.environ, "FORESHOCK_SPOOL_DIR": str(spool_dir)},
-        capture_output=True,
-        check=False,
+def _trained(way: str) -> tuple[Network, torch.optim.Adam, Watch, RecordingTransport]:
+    """A model that has trained for two steps, with all that a caller can hold of it."""
+    model, transport = Network(WAYS[way]), RecordingTransport()
+    optimizer = torch.optim.Adam(model.parameters())
+    watch = foreshock.watch(
+        model, optimizer, transport=transport, activation_every=1, activation_grad_every=1
     )
-    assert done.returncode == 42, done.stderr
+    for _ in range(2):
+        _step(model, optimizer, watch)
+    return model, optimizer, watch, transport
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_model_dies_after_its_run_is_closed(way: str) -> None:
+    """A handle that is kept after `close` keeps neither the model nor the optimizer's state."""
+    model, optimizer, watch, transport = _trained(way)
+    followed, ref = _all_of(model, optimizer), weakref.ref(model)
+    watch.close()
+    del model, optimizer
+    assert (followed.alive, ref()) == ([], None)
+    assert (watch.run_id, transport.steps) == (None, [0, 1])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_model_dies_with_the_last_reference_to_it(way: str) -> None:
+    """Without a `close` the threads of the run keep nothing alive, and what was measured comes."""
+    model, optimizer, watch, transport = _trained(way)
+    followed, ref = _all_of(model, optimizer), weakref.ref(model)
+    del model, optimizer, watch
+    assert (followed.alive, ref()) == ([], None)
+    for thread in threading.enumerate():
+        if thread.name.startswith("foreshock-"):
+            thread.join()
+    assert transport.steps == [0, 1]
+
+
+@pytest.mark.parametrize("fail_at", ["backward", "optimizer"])
+def test_a_model_dies_after_an_exception_ended_its_run(fail_at: str) -> None:
+    """The run tells of the exception, and keeps neither its traceback nor what that refers to."""
+    model, optimizer, watch, transport = _trained("plain")
+    followed, ref, made = _all_of(model, optimizer), weakref.ref(model), Followed()
+    with suppress(_BrokenError), watch:
+        _run_step(model, optimizer, watch, made, fail_at)
+    del model, optimizer
+    assert (followed.alive, made.alive, ref()) == ([], [], None)
+    kinds = [event.kind for event in transport.events]
+    assert kinds == ["started", "exception", "finished"]

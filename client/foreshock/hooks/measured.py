@@ -3,6 +3,7 @@ gradients."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -96,9 +97,15 @@ class Measured:
             self._gradient(row, self._meter.epoch, gradient)
 
     def _gradient_hook(self, row: int, epoch: int) -> Callable[[torch.Tensor], None]:
+        # Weakly: autograd holds its hooks where the garbage collector does not look, and a model
+        # that keeps one of its outputs would hold itself that way, for ever.
+        owner = weakref.ref(self)
+
         def measure(gradient: torch.Tensor) -> None:
             if not torch.compiler.is_compiling():
-                self._guard.run(self._part, self._gradient, row, epoch, gradient)
+                measured = owner()
+                if measured is not None:
+                    measured._guard.run(measured._part, measured._gradient, row, epoch, gradient)
 
         return measure
 
