@@ -1,165 +1,136 @@
-"""Forked and spawned children: the run stays with its process, and a child may have its own."""
+"""Children of a watched training: the run stays with its parent, and a child may have its own."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from foreshock.__main__ import main
 
 from tests.client.service import little_service
 
-LOADING = """
-import sys, torch, foreshock
+WATCHED = """
+import os, sys, torch, foreshock
 from torch.utils.data import DataLoader, Dataset
 
-class Encoded(Dataset):
+class Data(Dataset):
     def __init__(self, model):
         self.model = model
-    def __len__(self):
-        return 8
-    def __getitem__(self, index):
-        return self.model(torch.full((3,), float(index))).detach()
 
-if __name__ == "__main__":
-    encoder, head = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
-    model = torch.nn.ModuleDict({"encoder": encoder, "head": head})
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    watch = foreshock.watch(model, optimizer, url=sys.argv[1], run_id="loader", activation_every=1)
-    data = DataLoader(Encoded(encoder), batch_size=2, num_workers=2,
-                      multiprocessing_context=sys.argv[2])
-    for epoch in range(2):
-        for batch in data:
-            optimizer.zero_grad()
-            head(batch).sum().backward()
-            optimizer.step()
-            watch.step(loss=1.0)
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        with torch.no_grad():
+            self.model(torch.ones(1, 3))
+        return torch.full((3,), float(index))
+
+def step(model, optimizer, watch, batch):
+    optimizer.zero_grad()
+    model(batch).sum().backward()
+    optimizer.step()
+    watch.step(loss=1.0)
+
+def begin(**settings):
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    how = {"url": sys.argv[1], "batch_seconds": 0.02, "retry_first_seconds": 0.02, **settings}
+    return model, optimizer, foreshock.watch(model, optimizer, **how)
+"""
+
+TRAINS_ON = """
+    parts = begin(run_id="parent")
+    for index in range(6):
+        step(*parts, torch.ones(2, 3))
+        if index == 2:
+            pid = os.fork()
+            if pid == 0:
+                for _ in range(4):
+                    step(*parts, torch.ones(2, 3))
+                parts[2].note("of the child")
+                parts[2].close()
+                sys.exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+    parts[2].close()
+"""
+
+LOADS = """
+    model, optimizer, watch = begin(run_id="parent")
+    how = sys.argv[2]
+    for batch in DataLoader(Data(model), batch_size=2, num_workers=2, multiprocessing_context=how):
+        step(model, optimizer, watch, batch)
     watch.close()
 """
 
-FORKING = """
-import gc, os, sys, torch, foreshock
-model = torch.nn.Linear(3, 2)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-watch = foreshock.watch(model, optimizer, url=sys.argv[1], run_id="parent", batch_seconds=0.02)
-def step():
-    model(torch.ones(1, 3)).sum().backward()
-    optimizer.step()
-    watch.step(loss=1.0)
-for turn in range(4):
-    step()
-    child = os.fork()
-    if child == 0:
-        step()
-        watch.note("from the child")
-        del watch
-        gc.collect()
-        {"exits": sys.exit, "just exits": lambda: os._exit(0)}[sys.argv[2]]()
-    assert os.waitpid(child, 0)[1] == 0
-watch.close()
-"""
-
-OWN_RUN = """
-import multiprocessing, os, sys, torch, foreshock
-
-def train(url, run_id):
-    model = torch.nn.Linear(3, 2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    foreshock.watch(model, optimizer, url=url, run_id=run_id, batch_seconds=0.02)
-    for _ in range(3):
-        model(torch.ones(1, 3)).sum().backward()
-        optimizer.step()
-    return model, optimizer
-
-if __name__ == "__main__":
-    kept = train(sys.argv[1], "parent")
-    child = multiprocessing.get_context("fork").Process(target=train, args=(sys.argv[1], "child"))
-    child.start()
-    child.join()
-    sys.exit(child.exitcode)
+ITS_OWN = """
+    parts = begin(run_id="parent")
+    step(*parts, torch.ones(2, 3))
+    pid = os.fork()
+    if pid == 0:
+        own = begin(run_id="child")
+        for _ in range(4):
+            step(*own, torch.ones(2, 3))
+        own[2].close()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    step(*parts, torch.ones(2, 3))
+    parts[2].close()
 """
 
 
-def _run(script: str, *arguments: str, tmp_path: Path, spool_dir: Path) -> None:
-    path = tmp_path / "script.py"  # a file, because a spawned child imports it
-    path.write_text(script)
+def _run(tmp_path: Path, body: str, *arguments: str) -> None:
+    """Run a program in a process of its own, as a file: what is spawned imports it again."""
+    program = tmp_path / "training.py"
+    program.write_text(f'{WATCHED}\nif __name__ == "__main__":{body}')
     done = subprocess.run(
-        [sys.executable, str(path), *arguments],
-        env={**os.environ, "FORESHOCK_SPOOL_DIR": str(spool_dir)},
+        [sys.executable, "-W", "ignore::DeprecationWarning", str(program), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_watched_model_in_a_data_loader(method: str, tmp_path: Path, spool_dir: Path) -> None:
-    """Workers run the encoder's forward; none of it is in the run, and no frame is lost."""
+def test_a_child_that_trains_on_says_nothing(tmp_path: Path, spool_dir: Path) -> None:
+    """The parent's six frames arrive and no other, though the child ends as a program does."""
     with little_service() as service:
-        _run(LOADING, service.url, method, tmp_path=tmp_path, spool_dir=spool_dir)
-    assert service.store.steps == list(range(8))
-    assert {batch.origin.run for batch in service.store.batches} == {"loader"}
-    names = {series.name for schema in service.store.schemas.values() for series in schema.series}
-    assert not any(name == "encoder" for name in names)
+        _run(tmp_path, TRAINS_ON, service.url)
+    assert service.store.steps == list(range(6))
+    assert [event.kind for event in service.store.events] == ["started", "finished"]
     assert list(spool_dir.iterdir()) == []
 
 
-@pytest.mark.parametrize("how", ["exits", "just exits"])
-def test_a_forked_child_sends_closes_and_deletes_nothing(
-    how: str, tmp_path: Path, spool_dir: Path
-) -> None:
-    """The parent's run has the parent's steps alone, and ends when the parent does."""
+def test_a_child_deletes_nothing_of_the_spool(tmp_path: Path, spool_dir: Path) -> None:
+    """While nobody takes the parent's batches they wait, and the end of a child removes none."""
+    with little_service(*[503] * 10_000) as service:
+        program = TRAINS_ON.replace('"parent"', '"parent", close_timeout_seconds=0.2')
+        _run(tmp_path, program, service.url)
+        assert service.store.batches == []
+        frames = [int(path.stem.split("-")[1]) for path in spool_dir.rglob("*.batch")]
+    assert sum(frames) == 6
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_loaders_that_reach_the_model_stay_out(how: str, tmp_path: Path, spool_dir: Path) -> None:
+    """Workers may call the watched model: the frames are those of the training alone."""
     with little_service() as service:
-        _run(FORKING, service.url, how, tmp_path=tmp_path, spool_dir=spool_dir)
-    assert service.store.steps == [0, 1, 2, 3]
-    assert [e.kind for e in service.store.events] == ["started", "finished"]
+        _run(tmp_path, LOADS, service.url, how)
+    assert service.store.steps == list(range(6))
+    assert {event.kind for event in service.store.events} == {"started", "finished"}
+    assert list(spool_dir.iterdir()) == []
 
 
 def test_a_child_that_watches_has_a_run_of_its_own(tmp_path: Path, spool_dir: Path) -> None:
-    """Both runs are whole and finished, although the child ends as multiprocessing does it."""
+    """Each run has its own frames, once, and both folders are gone afterwards."""
     with little_service() as service:
-        _run(OWN_RUN, service.url, tmp_path=tmp_path, spool_dir=spool_dir)
-    steps = {
-        run: [int(s) for b in service.store.batches if b.origin.run == run for s in b.steps]
-        for run in ("parent", "child")
-    }
-    ends = [b.origin.run for b in service.store.batches for e in b.events if e.kind == "finished"]
-    assert steps == {"parent": [0, 1, 2], "child": [0, 1, 2]}
-    assert sorted(ends) == ["child", "parent"]
-
-
-OUTLIVED = """
-import os, signal, sys, time, torch, foreshock
-model = torch.nn.Linear(3, 2)
-watch = foreshock.watch(model, url="http://127.0.0.1:9", run_id="outlived", batch_seconds=0.02)
-child = os.fork()
-if child == 0:
-    time.sleep(600)
-watch.step(loss=1.0)
-watch.flush(1.0)
-print(child, flush=True)
-signal.pause()
-"""
-
-
-def test_a_child_that_outlives_a_killed_trainer_holds_nothing_back(spool_dir: Path) -> None:
-    """A worker that lives on does not make the spool of its dead parent look like one in use."""
-    env = {**os.environ, "FORESHOCK_SPOOL_DIR": str(spool_dir)}
-    with subprocess.Popen(
-        [sys.executable, "-c", OUTLIVED], env=env, stdout=subprocess.PIPE, text=True
-    ) as trainer:
-        assert trainer.stdout is not None
-        child = int(trainer.stdout.readline())
-        trainer.kill()
-        try:
-            with little_service() as service:
-                assert main(["flush", "--url", service.url, "--timeout", "20"]) == 0
-            assert service.store.steps == [0]
-        finally:
-            os.kill(child, signal.SIGKILL)
+        _run(tmp_path, ITS_OWN, service.url)
+    steps: dict[str, list[int]] = {}
+    for batch in service.store.batches:
+        steps.setdefault(batch.origin.run, []).extend(int(step) for step in batch.steps)
+    assert steps == {"parent": [0, 1], "child": [0, 1, 2, 3]}
+    assert list(spool_dir.iterdir()) == []
