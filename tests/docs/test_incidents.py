@@ -1,0 +1,93 @@
+"""Each kind of incident is explained on a page of its own, and each page belongs to a kind."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from foreshock_service.detectors.registry import DETECTORS
+
+from tests.docs.markdown import ROOT, anchors, links
+
+FOLDER = ROOT / "docs" / "incidents"
+INDEX = FOLDER / "README.md"
+SECTIONS = {"rule", "usual-causes", "what-to-look-at", "what-to-try", "sources"}
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+            yield part.value
+
+
+def _kinds_in(source: str) -> Iterator[str]:
+    """Strings that are passed as `kind=`, and those that a variable called `kind` is set to."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.keyword) and node.arg == "kind":
+            yield from _texts(node.value)
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.For):
+            targets = [node.target]
+        names = {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+        if "kind" in names and isinstance(node, ast.Assign | ast.For):
+            yield from _texts(node.value if isinstance(node, ast.Assign) else node.iter)
+
+
+def kinds() -> set[str]:
+    """Every kind that the detectors in the registry can speak of."""
+    modules = {inspect.getmodule(make) for make in DETECTORS.values()}
+    return {kind for module in modules if module for kind in _kinds_in(inspect.getsource(module))}
+
+
+PAGES = sorted(path for path in FOLDER.glob("*.md") if path != INDEX)
+
+
+def test_each_kind_has_a_page_and_each_page_a_kind() -> None:
+    """Whoever is told of an incident finds what it means under its name."""
+    assert {page.stem for page in PAGES} == kinds()
+
+
+def test_the_index_lists_each_page_once() -> None:
+    """In the order of the alphabet."""
+    listed = [link for link in links(INDEX) if not link.startswith("../")]
+    assert listed == [page.name for page in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_answers_the_same_questions(page: Path) -> None:
+    """Its kind, the rule with a link to where it is told in full, causes, what to do, sources."""
+    assert anchors(page) > SECTIONS
+    assert f"Kind `{page.stem}`." in page.read_text()
+    rules = [link for link in links(page) if link.startswith("../detection.md#")]
+    assert {link.partition("#")[2] for link in rules} <= DETECTORS.keys()
+    assert rules
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_points_to_the_detectors_that_speak_of_its_kind(page: Path) -> None:
+    """A rule that moved to another detector takes the link with it."""
+    linked = {link.partition("#")[2] for link in links(page) if "detection.md#" in link}
+    speak = {
+        name
+        for name, make in DETECTORS.items()
+        if page.stem in _kinds_in(inspect.getsource(sys.modules[make.__module__]))
+    }
+    assert linked == speak
+
+
+@pytest.mark.parametrize("page", [*PAGES, INDEX], ids=lambda page: page.stem)
+def test_links_resolve(page: Path) -> None:
+    """Within the repository files exist, headings included; beyond it addresses are of https."""
+    for link in links(page):
+        path, _, fragment = link.partition("#")
+        if "://" in link:
+            assert re.match(r"https://[\w.]+/", link)
+            continue
+        target = page.parent / path
+        assert target.is_file()
+        assert not fragment or fragment in anchors(target)
