@@ -12,7 +12,7 @@ _MOST_UNACCOUNTED: Final = 0.02
 
 
 def complaints(session: Session) -> Iterator[str]:
-    """What makes the figures of this session worthless, a sentence each."""
+    """What makes the figures of this run worthless, a sentence each."""
     name, bare = session.workload.name, session.measured[0]
     for measured in session.measured:
         variant = measured.variant
