@@ -47,9 +47,10 @@ def decayed_below_zero() -> Trace:
 
 
 def early_jump() -> Trace:
-    """The gradient norm is 200 times its usual size on row 20."""
+    """The gradient norm is 200 times its usual size on row 20, the loss from row 14 on."""
     trace = healthy(60)
     trace.scalars["grad_norm"] = np.where(np.arange(60) == 20, 200.0, 1.0)
+    trace.scalars["loss"][14:18] = 900.0
     return trace
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.detectors.faults import early_jump
 from tests.detectors.traces import Trace, healthy, told_by
 
 
@@ -29,7 +28,7 @@ def _jump(row: int, factor: float, rows: int = 1) -> np.ndarray:
 
 def test_a_gradient_norm_far_above_all_before_is_a_spike() -> None:
     """A warning about the run, on the row itself, with the median as its baseline."""
-    (finding,) = told_by("early", early_jump())
+    (finding,) = told_by("early", _run(_jump(20, 200.0)))
     assert (finding.kind, finding.severity, finding.series) == ("gradient_spike", "warning", None)
     assert (finding.step, finding.value, finding.baseline) == (20, 200.0, 1.0)
 

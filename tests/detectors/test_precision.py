@@ -43,6 +43,14 @@ def test_small_gradients_without_zeros_are_quiet() -> None:
     assert told_by("precision", _with_gradients(5, size=1e-6, zeros=0.0)) == []
 
 
+def test_a_few_flushed_rows_are_quiet() -> None:
+    """A batch of easy samples has small gradients."""
+    trace = _with_gradients(5, size=1e-6, zeros=0.7)
+    for name in trace.names("gradient")[:5]:
+        trace.put(name, "zero_frac", 0.0, slice(FIRST + 8, None))
+    assert told_by("precision", trace) == []
+
+
 def test_one_flushed_matrix_is_quiet() -> None:
     """A format is the same for all of a network's matrices."""
     assert told_by("precision", _with_gradients(1, size=1e-6, zeros=0.7)) == []
@@ -107,6 +115,13 @@ def test_a_loss_scale_that_collapses_is_critical() -> None:
         "precision_overflow", "critical", None,
     )  # fmt: skip
     assert FIRST < finding.step < FIRST + 14
+
+
+def test_a_loss_scale_below_one_is_critical() -> None:
+    """A scale that makes gradients smaller is none, however slowly it came there."""
+    halved = np.exp2(2.0 - np.arange(240) // 60)
+    (finding,) = told_by("precision", _with_scale(halved))
+    assert (finding.severity, finding.step) == ("critical", 180)
 
 
 def test_the_search_for_a_loss_scale_is_quiet() -> None:
