@@ -53,8 +53,9 @@ def test_a_rank_that_logs_nothing_is_quiet() -> None:
 def test_a_checksum_that_is_no_number_is_quiet() -> None:
     """NaN equals nothing, itself included; what is not finite is another detector's."""
     trace = parted_replicas()
-    trace.scalars["weight_checksum_rank1"] = np.full(100, np.nan)
+    trace.scalars["weight_checksum_rank1"] = trace.scalars["weight_checksum_rank0"].copy()
     trace.scalars["weight_checksum_rank2"] = trace.scalars["weight_checksum_rank0"].copy()
+    trace.scalars["weight_checksum_rank0"] = np.full(100, np.nan)
     assert told_by("replicas", trace) == []
 
 

@@ -59,3 +59,10 @@ def test_a_few_rows_at_the_limits_are_quiet() -> None:
     trace = saturated_tanh()
     trace.put(f"activation:{LAYER}", "std", 0.6, slice(FIRST + 8, None))
     assert told_by("saturation", trace) == []
+
+
+def test_an_output_beyond_the_limits_is_not_bounded_by_them() -> None:
+    """A recurrent layer may return more than what its tanh made."""
+    trace = saturated_tanh("LSTM")
+    trace.put(f"activation:{LAYER}", "max", 10.0, slice(None))
+    assert told_by("saturation", trace) == []

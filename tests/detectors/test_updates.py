@@ -82,7 +82,7 @@ def test_a_warm_restart_is_quiet() -> None:
 
 def test_the_first_rows_are_quiet() -> None:
     """Warm-up makes updates grow from nothing."""
-    factors = np.exp2(np.minimum(np.arange(200) - 24, 0) / 2)
+    factors = np.exp2(2.0 * np.clip(np.arange(200) - 24, -8, 0))
     assert told_by("updates", _scaled(factors)) == []
 
 
