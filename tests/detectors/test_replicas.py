@@ -70,3 +70,10 @@ def test_a_weight_that_differs_between_ranks_is_named() -> None:
 def test_rounded_statistics_of_equal_weights_are_quiet() -> None:
     """A statistic that was sent with ten bits differs by less than a thousandth."""
     assert told_by("replicas", _ranked(1.0005)) == []
+
+
+def test_a_checksum_that_is_no_number_hides_no_difference() -> None:
+    """The other ranks are still compared with one another."""
+    trace = parted_replicas()
+    trace.scalars = {"weight_checksum_rank2": np.full(100, np.nan), **trace.scalars}
+    assert len(told_by("replicas", trace)) == 1
