@@ -38,7 +38,12 @@ def steps(count):
         model(torch.ones(1, 3)).sum().backward()
         optimizer.step()
         watch.step(loss=1.0)
-    watch.flush(1.0)
+    global num_steps
+    num_steps += count
+    waiting = watch._parts.outbox._spool._batches
+    while sum(batch.num_frames for batch in list(waiting.values())) < num_steps:
+        watch.flush(0.05)
+num_steps = 0
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 steps(3)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
