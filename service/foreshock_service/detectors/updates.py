@@ -4,7 +4,8 @@ The run's update size is the median over weight matrices of log2(rms of update /
 
 - `update_too_large`: it stands 1.3 octaves above the largest of 100 rows on 2 of 3 rows, or 3
   octaves on one row. A learning rate that the run has had before is divided out, so that a warm
-  restart is no news, and a rate beyond all before it is. Names nobody: when all updates grow, a
+  restart is no news, and a rate beyond all before it is; where no rate is logged, the largest of
+  the whole run counts. Names nobody: when all updates grow, a
   rate, an accumulator or a lost second moment did it. `growth` tells of single tensors.
 - `update_too_small`, one finding after 30 rows: with an optimizer of the Adam family, whose updates
   are about as large as the learning rate, the median rms of update / rate is below 0.02; with any
@@ -69,6 +70,7 @@ class Updates:
     def __init__(self) -> None:
         self._rows = 0
         self._sizes = Window(PEAK_ROWS)
+        self._largest = -math.inf
         self._by_rate = Window(BEFORE_ROWS)
         self._fallen = 0
         self._fallen_since = 0
@@ -117,10 +119,14 @@ class Updates:
         if rate is not None and rate > 0 and self._max_rate > 0:
             size -= math.log2(min(rate, self._max_rate) / self._max_rate)
         peak = float(self._sizes.array().max()) if len(self._sizes) else size
+        if rate is None:
+            # A warm restart cannot be told from a fault by its rate: only news beyond all before.
+            peak = max(peak, self._largest)
         above = size - peak
         if self._rows <= FIRST_ROWS or above <= NEAR_OCTAVES:
             if self._rows > SETTLED_ROWS:
                 self._sizes.add(size)
+                self._largest = max(self._largest, size)
             self._near = [*self._near[-2:], 0]
             self._far_rows = 0
             return []
@@ -218,6 +224,7 @@ class Updates:
         """The counters."""
         return {
             "sizes": self._sizes.state(),
+            "largest": self._largest,
             "by_rate": self._by_rate.state(),
             "fallen": [self._fallen, self._fallen_since, self._level],
             "near": list(self._near),
@@ -236,6 +243,7 @@ class Updates:
     def restore(self, state: State) -> None:
         """Take up a state."""
         self._sizes.restore(state["sizes"])
+        self._largest = float(state["largest"])
         self._by_rate.restore(state["by_rate"])
         self._fallen, self._fallen_since, self._level = state["fallen"]
         self._near = [int(n) for n in state["near"]]
