@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -226,6 +227,9 @@ def distributed(loop: Loop) -> None:
             optimizer.step()
             loop.step(loss)
     finally:
+        # The group joins its threads with the interpreter's lock held: one that still lets go of a
+        # tensor, for which it needs that lock, would never end.
+        time.sleep(0.05)
         torch.distributed.destroy_process_group()
 
 
