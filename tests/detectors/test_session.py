@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from foreshock.wire import SeriesSchema
-from foreshock_service.detectors.engine import EngineConfig
+from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.pipeline.session import DetectionSession
 
 from tests.detectors.traces import Trace, changes_of, healthy, opened, renamed

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from foreshock.wire import STATISTICS, FrameFlag, Series, SeriesSchema
-from foreshock_service.detectors.engine import EngineConfig
+from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.detectors.registry import DETECTORS
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding

@@ -13,6 +13,7 @@ from foreshock_service.app import build_app
 from foreshock_service.detectors.registry import DETECTORS
 from foreshock_service.settings import ServiceSettings
 
+from tests.docs import thresholds
 from tests.docs.markdown import ROOT, anchors, rows, section
 
 DOCS = ROOT / "docs"
@@ -99,3 +100,8 @@ def test_every_detector_has_a_heading() -> None:
     """docs/detection.md has a heading for each name in the registry."""
     headings = anchors(DOCS / "detection.md")
     assert [name for name in DETECTORS if name not in headings] == []
+
+
+def test_every_threshold_is_listed_with_its_default() -> None:
+    """docs/thresholds.md is what the code says; `python -m tests.docs.thresholds` writes it."""
+    assert thresholds.PAGE.read_text() == thresholds.page()

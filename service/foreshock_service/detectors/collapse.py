@@ -13,6 +13,7 @@ learning for the idea.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -23,23 +24,31 @@ from foreshock_service.detectors.layout import ACTIVATION
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.streak import Streaks
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "collapse"
 
-COLLAPSED: Final = 1 / 12
-OF_START: Final = 1 / 8
-START_ROWS: Final = 10
-ROWS: Final = 20
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollapseThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    collapsed: float = threshold(1 / 12, "share", "spread over the batch below so much of the rms")
+    of_start: float = threshold(1 / 8, "share", "and below so much of what it was at the start")
+    start_rows: int = threshold(10, "rows", "rows that make the start")
+    rows: int = threshold(20, "rows", "so long must it be below")
 
 
 class Collapse:
     """Watches how far activations tell the samples of a batch apart."""
 
     name = NAME
+    thresholds = CollapseThresholds
 
-    def __init__(self) -> None:
+    def __init__(self, limits: CollapseThresholds | None = None) -> None:
+        self._limits = limits or CollapseThresholds()
         self._start = SeriesMemory("share", "rows")
         self._collapsed = Streaks()
 
@@ -53,17 +62,17 @@ class Collapse:
             share = np.where(layout.kind_masks[ACTIVATION], row.batch_std / row.rms, np.nan)
         known = np.isfinite(share)
         rows = np.nan_to_num(start["rows"])
-        young = known & (rows < START_ROWS)
+        young = known & (rows < self._limits.start_rows)
         before = np.where(rows == 0, share, start["share"])
         start["share"] = np.where(young, before + (share - before) / (rows + 1), start["share"])
         start["rows"] = np.where(young, rows + 1, rows)
         with np.errstate(invalid="ignore"):
-            limit = np.minimum(COLLAPSED, OF_START * start["share"])
-            holds = (rows >= START_ROWS) & (share < limit)
+            limit = np.minimum(self._limits.collapsed, self._limits.of_start * start["share"])
+            holds = (rows >= self._limits.start_rows) & (share < limit)
         self._collapsed.update(layout, holds=holds, measured=known, step=frame.step)
         return series_findings(
             frame,
-            self._collapsed.lasting(ROWS),
+            self._collapsed.lasting(self._limits.rows),
             order=layout.depth,
             detector=NAME,
             kind="representation_collapse",

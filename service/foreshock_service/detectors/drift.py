@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -23,31 +24,43 @@ import numpy as np
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "drift"
 
-WINDOW_ROWS: Final = 96
-LEVEL_ROWS: Final = 16
-ROWS: Final = 16
-MOVED: Final = 1.2
-SHARE: Final = 0.2
-GAIN: Final = 0.1
-SURE_SHARE: Final = 0.1
-START_ROWS: Final = 10
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    window_rows: int = threshold(96, "rows", "rows over which log Z moves")
+    level_rows: int = threshold(16, "rows", "rows that make a level")
+    rows: int = threshold(16, "rows", "so long must it last")
+    moved: float = threshold(1.2, "value", "by so much must log Z move")
+    share: float = threshold(0.2, "share", "and by so much of its level")
+    gain: float = threshold(
+        0.1, "share", "of all progress before, which the loss gains at most meanwhile", guard=True
+    )
+    sure_share: float = threshold(
+        0.1, "share", "of the first losses: below it, a classifier is only sure", guard=True
+    )
+    start_rows: int = threshold(10, "rows", "losses that make the start")
 
 
 class Drift:
     """Watches the scalar `log_z`."""
 
     name = NAME
+    thresholds = DriftThresholds
 
-    def __init__(self) -> None:
-        self._log_z = Window(WINDOW_ROWS)
-        self._loss = Window(WINDOW_ROWS)
-        self._start = Window(START_ROWS)
+    def __init__(self, limits: DriftThresholds | None = None) -> None:
+        self._limits = limits or DriftThresholds()
+        self._log_z = Window(self._limits.window_rows)
+        self._loss = Window(self._limits.window_rows)
+        self._start = Window(self._limits.start_rows)
         self._rows = 0
         self._since = 0
 
@@ -58,26 +71,30 @@ class Drift:
             return []
         self._log_z.add(log_z)
         self._loss.add(loss)
-        if len(self._start) < START_ROWS:
+        if len(self._start) < self._limits.start_rows:
             self._start.add(loss)
-        if len(self._log_z) < WINDOW_ROWS:
+        if len(self._log_z) < self._limits.window_rows:
             return []
         start = float(np.median(self._start.array()))
-        then, halfway, now = _levels(self._log_z)
-        loss_then, _, loss_now = _levels(self._loss)
+        then, halfway, now = _levels(self._log_z, self._limits.level_rows)
+        loss_then, _, loss_now = _levels(self._loss, self._limits.level_rows)
         moved = abs(now - then)
         useless = (
-            loss_then - loss_now < GAIN * max(start - loss_then, 0.0)
-            and loss_now > SURE_SHARE * start
+            loss_then - loss_now < self._limits.gain * max(start - loss_then, 0.0)
+            and loss_now > self._limits.sure_share * start
         )
         keeps_pace = abs(now - halfway) > 0.5 * moved
-        if not (moved > max(MOVED, SHARE * abs(then)) and useless and keeps_pace):
+        if not (
+            moved > max(self._limits.moved, self._limits.share * abs(then))
+            and useless
+            and keeps_pace
+        ):
             self._rows = 0
             return []
         if self._rows == 0:
             self._since = frame.step
         self._rows += 1
-        if self._rows < ROWS:
+        if self._rows < self._limits.rows:
             return []
         layout = baselines.layout
         found = [
@@ -123,12 +140,11 @@ class Drift:
         self._rows, self._since = state["streak"]
 
 
-def _levels(window: Window) -> tuple[float, float, float]:
+def _levels(window: Window, rows: int) -> tuple[float, float, float]:
     """Medians of the first rows, of those in the middle and of the last."""
     values = window.array()
-    middle = (values.size - LEVEL_ROWS) // 2
+    middle = (values.size - rows) // 2
     first, between, last = (
-        float(np.median(values[start : start + LEVEL_ROWS]))
-        for start in (0, middle, values.size - LEVEL_ROWS)
+        float(np.median(values[start : start + rows])) for start in (0, middle, values.size - rows)
     )
     return first, between, last

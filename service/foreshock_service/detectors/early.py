@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,42 +22,58 @@ import numpy as np
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "early"
 
-ROWS: Final = 32
-FIRST_STEP: Final = 10
-MIN_ROWS: Final = 3
-START_ROWS: Final = 8
-ABOVE_MEDIAN: Final = 48.0
-ABOVE_LARGEST: Final = 4.0
-JOINED_ABOVE_LARGEST: Final = 16.0
-LOSS_FACTOR: Final = 2.0
-LOSS_RANGES: Final = 8.0
-LOSS_ROWS: Final = 2
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    rows: int = threshold(32, "rows", "rows of a run that this detector looks at")
+    first_step: int = threshold(10, "steps", "a run that begins later is seen from its middle on")
+    min_rows: int = threshold(3, "rows", "norms before one can stand above their median")
+    start_rows: int = threshold(
+        8, "rows", "of a run seen from its start, in which norms move freely"
+    )
+    above_median: float = threshold(
+        48.0, "times", "a gradient norm above the median of those before"
+    )
+    above_largest: float = threshold(4.0, "times", "and above the largest of them")
+    joined_above_largest: float = threshold(
+        16.0, "times", "above the largest alone, in a run seen from its middle on"
+    )
+    loss_factor: float = threshold(2.0, "times", "a loss above the largest before")
+    loss_ranges: float = threshold(
+        8.0, "sigmas", "and above it by so many times all that they have differed"
+    )
+    loss_rows: int = threshold(2, "rows", "so many such losses in a row")
 
 
 class Early:
     """Watches the gradient norm and the loss of the first rows."""
 
     name = NAME
+    thresholds = EarlyThresholds
 
-    def __init__(self) -> None:
+    def __init__(self, limits: EarlyThresholds | None = None) -> None:
+        self._limits = limits or EarlyThresholds()
         self._rows = 0
         self._joined = False
-        self._norms = Window(ROWS)
-        self._losses = Window(ROWS)
+        self._norms = Window(self._limits.rows)
+        self._losses = Window(self._limits.rows)
         self._above: list[int] = []
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row; none after the first 32."""
-        if self._rows >= ROWS:
+        if self._rows >= self._limits.rows:
             return []
         if self._rows == 0:
-            self._joined = frame.step > FIRST_STEP
+            self._joined = frame.step > self._limits.first_step
         self._rows += 1
         return [*self._norm(frame), *self._loss(frame)]
 
@@ -66,14 +83,14 @@ class Early:
             return []
         before = self._norms.array()
         self._norms.add(norm)
-        if not before.size or (not self._joined and before.size < START_ROWS):
+        if not before.size or (not self._joined and before.size < self._limits.start_rows):
             return []
         median, largest = float(np.median(before)), float(before.max())
-        leaps = self._joined and norm > JOINED_ABOVE_LARGEST * largest
+        leaps = self._joined and norm > self._limits.joined_above_largest * largest
         leaps |= (
-            before.size >= MIN_ROWS
-            and norm > ABOVE_MEDIAN * median
-            and norm > ABOVE_LARGEST * largest
+            before.size >= self._limits.min_rows
+            and norm > self._limits.above_median * median
+            and norm > self._limits.above_largest * largest
         )
         if not leaps:
             return []
@@ -98,7 +115,10 @@ class Early:
         before = self._losses.array()
         if before.size >= 2:
             largest, smallest = float(before.max()), float(before.min())
-            bar = max(LOSS_FACTOR * largest, largest + LOSS_RANGES * (largest - smallest))
+            bar = max(
+                self._limits.loss_factor * largest,
+                largest + self._limits.loss_ranges * (largest - smallest),
+            )
             if loss > bar and largest > 0:
                 # Not learned: the rows that follow are compared with those before the leap.
                 self._above.append(frame.step)
@@ -108,7 +128,7 @@ class Early:
         return []
 
     def _leapt(self, frame: Frame, loss: float, level: float) -> list[Finding]:
-        if len(self._above) < LOSS_ROWS:
+        if len(self._above) < self._limits.loss_rows:
             return []
         return [
             run_finding(

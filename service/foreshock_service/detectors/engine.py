@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.detectors.excess import excess_growth, growth_limits
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, UPDATE, WEIGHT
 from foreshock_service.detectors.registry import DETECTORS
@@ -24,20 +24,6 @@ DEPARTED_FIRST_ROWS: Final = 24
 MAX_DEPARTURES: Final = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineConfig:
-    """What a user may change: detectors to leave out, by their name in the registry."""
-
-    disabled: frozenset[str] = frozenset()
-
-    def __post_init__(self) -> None:
-        unknown = sorted(self.disabled - DETECTORS.keys())
-        if unknown:
-            raise ValueError(
-                f"no detector is called {', '.join(unknown)}; there are {', '.join(DETECTORS)}"
-            )
-
-
 class Engine:
     """Rows in, findings out. The same rows give the same findings, across any restart."""
 
@@ -45,8 +31,11 @@ class Engine:
         config = config or EngineConfig()
         self.baselines = Baselines(facts)
         self._detectors = [
-            make() for name, make in DETECTORS.items() if name not in config.disabled
+            make(config.limits(name))
+            for name, make in DETECTORS.items()
+            if name not in config.disabled
         ]
+        self._growth_limits = config.growth_limits
         self._departed = Streaks()
 
     def push(self, frame: Frame) -> list[Finding]:
@@ -112,9 +101,9 @@ class Engine:
     def _outside(self) -> Bools:
         """Left its baseline: half of the growth that would be too much, or NaN and Inf."""
         baselines = self.baselines
-        excess = excess_growth(baselines)
+        excess = excess_growth(baselines, self._growth_limits)
         known = baselines.value("count") >= DEPARTED_FIRST_ROWS
-        limits = DEPARTED_SHARE * growth_limits(baselines.layout)
+        limits = DEPARTED_SHARE * growth_limits(baselines.layout, self._growth_limits)
         if self._departed.rows.shape == limits.shape:
             # Hysteresis: noise around the limit must not put the departure off.
             limits = np.where(self._departed.rows > 0, DEPARTED_STAY * limits, limits)

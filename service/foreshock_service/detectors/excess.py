@@ -8,6 +8,7 @@ biases and gains start at 0 or 1 and go where they like.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -22,43 +23,50 @@ from foreshock_service.detectors.layout import (
     Layout,
 )
 from foreshock_service.detectors.row import Bools, Floats
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 
-OCTAVES: Final = {
-    ACTIVATION: 4.0,
-    ACTIVATION_GRAD: 9.0,
-    GRADIENT: 7.0,
-    WEIGHT: 1.5,
-    UPDATE: 3.5,
-}
-"""Limits by kind. Sound small models reach 3.3 octaves with inner activations (adapters that start
-at zero), 6.2 with gradients (recurrent ones early on), 3.0 with updates above the median one; a
-grown weight stays grown, so little is enough."""
-OUTPUT_OCTAVES: Final = 7.0
-"""For the deepest activation: output logits start near zero and grow by 5.8 in sound training."""
-LOGIT_OCTAVES: Final = 7.0
-"""For attention logits, which sound training grows by 6.6; their own rule has an absolute limit."""
-NOISES: Final = 8.0
+ACTIVATION_GRAD_OCTAVES: Final = 9.0
+"""No rule tells of the growth of one alone."""
 SMALL_AMONG_PEERS: Final = 2.0
 
 
-def growth_limits(layout: Layout) -> Floats:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExcessThresholds(Thresholds):
+    """Limits by kind. Sound small models reach 3.3 octaves with inner activations (adapters that
+    start at zero), 6.2 with gradients (recurrent ones early on), 3.0 with updates above the median
+    one; a grown weight stays grown, so little is enough. Output logits start near zero and grow by
+    5.8 in sound training, attention logits by 6.6."""
+
+    activation_octaves: float = threshold(4.0, "octaves", "growth of an activation")
+    output_octaves: float = threshold(7.0, "octaves", "growth of the deepest activation")
+    logit_octaves: float = threshold(7.0, "octaves", "growth of attention logits")
+    gradient_octaves: float = threshold(7.0, "octaves", "growth of a gradient")
+    weight_octaves: float = threshold(1.5, "octaves", "growth of a weight")
+    update_octaves: float = threshold(3.5, "octaves", "growth of an update above the median one's")
+    noises: float = threshold(8.0, "sigmas", "growth beyond the noise from row to row")
+
+
+def growth_limits(layout: Layout, limits: ExcessThresholds) -> Floats:
     """The octaves of excess growth that are too many [series]."""
-    limits = np.array([OCTAVES[kind] for kind in range(len(OCTAVES))])[layout.kind]
-    activations = layout.kind == ACTIVATION
-    if activations.any():
-        deepest = layout.depth[activations].max()
-        limits[activations & (layout.depth == deepest)] = OUTPUT_OCTAVES
-    limits[layout.is_attention_logit] = LOGIT_OCTAVES
-    return limits
+    by_kind = np.zeros(len(layout.kind_masks))
+    by_kind[ACTIVATION] = limits.activation_octaves
+    by_kind[ACTIVATION_GRAD] = ACTIVATION_GRAD_OCTAVES
+    by_kind[GRADIENT] = limits.gradient_octaves
+    by_kind[WEIGHT] = limits.weight_octaves
+    by_kind[UPDATE] = limits.update_octaves
+    octaves = by_kind[layout.kind]
+    octaves[layout.is_output] = limits.output_octaves
+    octaves[layout.is_attention_logit] = limits.logit_octaves
+    return octaves
 
 
-def excess_growth(baselines: Baselines) -> Floats:
+def excess_growth(baselines: Baselines, limits: ExcessThresholds) -> Floats:
     """Octaves of growth that need an explanation [series]; -inf where there is none to explain."""
     layout = baselines.layout
     growth = baselines.growth()
     noise = np.maximum(baselines.value("noise"), SCALE_FLOOR)
     with np.errstate(invalid="ignore"):
-        excess = np.where(growth > NOISES * noise, growth, -np.inf)
+        excess = np.where(growth > limits.noises * noise, growth, -np.inf)
     excess[~layout.is_matrix] = -np.inf
     excess[_still_small(baselines)] = -np.inf
     updates = (layout.kind == UPDATE) & np.isfinite(growth)

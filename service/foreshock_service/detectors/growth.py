@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -28,7 +29,7 @@ from foreshock_service.detectors.baseline import (
     Baselines,
 )
 from foreshock_service.detectors.emit import run_finding, series_findings
-from foreshock_service.detectors.excess import excess_growth, growth_limits
+from foreshock_service.detectors.excess import ExcessThresholds, excess_growth, growth_limits
 from foreshock_service.detectors.layout import (
     ACTIVATION,
     GRADIENT,
@@ -38,35 +39,50 @@ from foreshock_service.detectors.layout import (
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Floats
 from foreshock_service.detectors.streak import Streaks
+from foreshock_service.detectors.thresholds import threshold
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "growth"
 
-LOGIT_LIMIT: Final = 25.0
-LOGIT_START_FACTOR: Final = 3.0
-LOGIT_ROWS: Final = 3
-START_ROWS: Final = 10
 
-PERSISTENT_ROWS: Final = 5
-DOUBLING_ROWS: Final = 64
-ENORMOUS_OCTAVES: Final = 10.0
-FIRST_ROWS: Final = 48
-ALONE_OCTAVES: Final = 1.5
-ALONE_AMONG: Final = 4
-OTHERS_OCTAVES: Final = 0.5
-STEADY_NOISES: Final = 16.0
-SETTLED_ROWS: Final = 96
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowthThresholds(ExcessThresholds):
+    """The numbers of the rules above."""
+
+    logit_limit: float = threshold(25.0, "value", "attention logits below it are always sound")
+    logit_start_factor: float = threshold(3.0, "times", "attention logits above their start")
+    logit_rows: int = threshold(3, "rows", "so long must they stay above")
+    start_rows: int = threshold(10, "rows", "rows that make the start of the attention logits")
+    persistent_rows: int = threshold(5, "rows", "so long must a growth last")
+    doubling_rows: int = threshold(
+        64, "rows", "growth that doubles no more within so many rows slows down", guard=True
+    )
+    enormous_octaves: float = threshold(10.0, "octaves", "growth that needs no pace")
+    first_rows: int = threshold(48, "rows", "rows of a series before its growth is judged")
+    alone_octaves: float = threshold(
+        1.5, "octaves", "less is enough of an activation that grows alone", guard=True
+    )
+    alone_among: int = threshold(4, "count", "activations that must be known for one to grow alone")
+    others_octaves: float = threshold(
+        0.5, "octaves", "the median of the others stays within", guard=True
+    )
+    steady_noises: float = threshold(
+        16.0, "sigmas", "an activation that grows alone stands above its noise by so many times"
+    )
+    settled_rows: int = threshold(96, "rows", "rows of a series before it can grow alone")
 
 
 class Growth:
     """Watches the attention logits, and every series' slow growth."""
 
     name = NAME
+    thresholds = GrowthThresholds
 
-    def __init__(self) -> None:
-        self._logit_start = Window(START_ROWS)
+    def __init__(self, limits: GrowthThresholds | None = None) -> None:
+        self._limits = limits or GrowthThresholds()
+        self._logit_start = Window(self._limits.start_rows)
         self._logit_rows = 0
         self._logit_since = 0
         self._logits = Streaks()
@@ -84,16 +100,16 @@ class Growth:
         value = frame.scalars.get("attn_logit_max")
         if value is None or not math.isfinite(value):
             return []
-        if len(self._logit_start) < START_ROWS:
+        if len(self._logit_start) < self._limits.start_rows:
             self._logit_start.add(abs(value))
         start = float(np.median(self._logit_start.array()))
-        if abs(value) <= max(LOGIT_LIMIT, LOGIT_START_FACTOR * start):
+        if abs(value) <= max(self._limits.logit_limit, self._limits.logit_start_factor * start):
             self._logit_rows = 0
             return []
         if self._logit_rows == 0:
             self._logit_since = frame.step
         self._logit_rows += 1
-        if self._logit_rows < LOGIT_ROWS:
+        if self._logit_rows < self._limits.logit_rows:
             return []
         return [
             run_finding(
@@ -104,7 +120,7 @@ class Growth:
                 statistic="attn_logit_max",
                 value=value,
                 baseline=start,
-                score=abs(value) / LOGIT_LIMIT,
+                score=abs(value) / self._limits.logit_limit,
                 onset_step=self._logit_since,
             )
         ]
@@ -115,12 +131,14 @@ class Growth:
             return []
         start = np.exp2(np.nan_to_num(baselines.value("start", ABS_MAX), nan=-np.inf))
         with np.errstate(invalid="ignore"):
-            above = row.abs_max > np.maximum(LOGIT_LIMIT, LOGIT_START_FACTOR * start)
+            above = row.abs_max > np.maximum(
+                self._limits.logit_limit, self._limits.logit_start_factor * start
+            )
         holds = np.asarray(layout.is_attention_logit & above)
         self._logits.update(layout, holds=holds, measured=row.measured, step=frame.step)
         return series_findings(
             frame,
-            self._logits.lasting(LOGIT_ROWS),
+            self._logits.lasting(self._limits.logit_rows),
             order=self._logits.since,
             detector=NAME,
             kind="attention_logit_growth",
@@ -128,23 +146,23 @@ class Growth:
             statistic="abs_max",
             value=row.abs_max,
             baseline=start,
-            score=row.abs_max / LOGIT_LIMIT,
+            score=row.abs_max / self._limits.logit_limit,
             since=self._logits.since,
         )
 
     def _growth(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
-        growth = excess_growth(baselines)
-        needed = growth_limits(layout) - self._alone(baselines)
+        growth = excess_growth(baselines, self._limits)
+        needed = growth_limits(layout, self._limits) - self._alone(baselines)
         with np.errstate(invalid="ignore"):
-            keeps_pace = baselines.slope() * DOUBLING_ROWS > 1.0
+            keeps_pace = baselines.slope() * self._limits.doubling_rows > 1.0
             holds = np.asarray(
-                (baselines.value("count") >= FIRST_ROWS)
+                (baselines.value("count") >= self._limits.first_rows)
                 & (growth > needed)
-                & (keeps_pace | (growth > ENORMOUS_OCTAVES))
+                & (keeps_pace | (growth > self._limits.enormous_octaves))
             )
         self._growing.update(layout, holds=holds, measured=row.measured, step=frame.step)
-        mask = self._growing.lasting(PERSISTENT_ROWS)
+        mask = self._growing.lasting(self._limits.persistent_rows)
         updates = mask & (layout.kind == UPDATE)
         grown = mask & layout.of_kind(ACTIVATION, WEIGHT, GRADIENT)
         found: list[Finding] = []
@@ -171,13 +189,16 @@ class Growth:
         activations = layout.kind_masks[ACTIVATION]
         growth = baselines.growth()
         known = activations & np.isfinite(growth)
-        if known.sum() < ALONE_AMONG or np.median(np.abs(growth[known])) > OTHERS_OCTAVES:
+        if (
+            known.sum() < self._limits.alone_among
+            or np.median(np.abs(growth[known])) > self._limits.others_octaves
+        ):
             return less
         noise = np.maximum(baselines.value("noise"), SCALE_FLOOR)
         with np.errstate(invalid="ignore"):
-            steady = activations & (growth > STEADY_NOISES * noise)
-            steady &= baselines.value("count") >= SETTLED_ROWS
-        less[steady & ~layout.is_output & ~layout.is_attention_logit] = ALONE_OCTAVES
+            steady = activations & (growth > self._limits.steady_noises * noise)
+            steady &= baselines.value("count") >= self._limits.settled_rows
+        less[steady & ~layout.is_output & ~layout.is_attention_logit] = self._limits.alone_octaves
         return less
 
     def state(self) -> State:

@@ -20,6 +20,7 @@ Source: the identity is arithmetic; the slack covers statistics that were rounde
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -30,30 +31,50 @@ from foreshock_service.detectors.layout import GRADIENT, UPDATE, WEIGHT
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, Floats
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "identity"
 
-UPDATES: Final = 3.0
-SHARE: Final = 0.003
-ABOVE_HABIT: Final = 2.0
-FIRST_ROWS: Final = 8
-CRITICAL_SHARE: Final = 0.25
-LEAP_OCTAVES: Final = 4.0
-LEAP_SCALES: Final = 10.0
-CALM_OCTAVES: Final = 1.0
-LEAP_FIRST_ROWS: Final = 24
-GLOBAL_SHARE: Final = 0.5
-GLOBAL_LEAST: Final = 3
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    updates: float = threshold(3.0, "times", "a weight may change by so many updates")
+    share: float = threshold(
+        0.003, "share", "and by so much of its own size, for statistics that were rounded"
+    )
+    above_habit: float = threshold(
+        2.0, "times", "beyond the largest excess that this weight has shown before"
+    )
+    first_rows: int = threshold(8, "rows", "rows of a weight before it is judged")
+    critical_share: float = threshold(
+        0.25, "share", "a change by so much of the weight is critical"
+    )
+    leap_octaves: float = threshold(
+        4.0, "octaves", "an update leaps so far beyond its centre and its peak"
+    )
+    leap_scales: float = threshold(10.0, "sigmas", "and by so many scales")
+    calm_octaves: float = threshold(
+        1.0, "octaves", "while its gradient and the median update stay within", guard=True
+    )
+    leap_first_rows: int = threshold(24, "rows", "rows of an update before a leap is judged")
+    global_share: float = threshold(
+        0.5, "share", "of the matrices at once is a checkpoint or a new start", guard=True
+    )
+    global_least: int = threshold(3, "count", "tensors at once that are always judged", guard=True)
 
 
 class Identity:
     """Holds each weight's change against its update."""
 
     name = NAME
+    thresholds = IdentityThresholds
 
-    def __init__(self) -> None:
+    def __init__(self, limits: IdentityThresholds | None = None) -> None:
+        self._limits = limits or IdentityThresholds()
         self._last = SeriesMemory("rms", "abs_max", "mean", "rows", "habit")
         self._step = -1
         self._attempt = -1
@@ -69,8 +90,8 @@ class Identity:
             return []
         excess = self._excess(baselines)
         rows, habit = np.nan_to_num(last["rows"]), np.nan_to_num(last["habit"])
-        broken = follows & weights & (rows >= FIRST_ROWS) & (excess > 1.0)
-        fresh: Bools = broken & (excess > ABOVE_HABIT * habit)
+        broken = follows & weights & (rows >= self._limits.first_rows) & (excess > 1.0)
+        fresh: Bools = broken & (excess > self._limits.above_habit * habit)
         change = np.abs(row.rms - last["rms"]) / np.where(last["rms"] > 0, last["rms"], np.nan)
         found = self._found(frame, baselines, fresh, change, excess, broken)
         if not found:
@@ -94,10 +115,12 @@ class Identity:
         with np.errstate(all="ignore"):
             excess: Floats = np.fmax.reduce(
                 [
-                    np.abs(row.rms - last["rms"]) / (UPDATES * update_rms + SHARE * last["rms"]),
+                    np.abs(row.rms - last["rms"])
+                    / (self._limits.updates * update_rms + self._limits.share * last["rms"]),
                     np.abs(row.abs_max - last["abs_max"])
-                    / (UPDATES * update_max + SHARE * last["abs_max"]),
-                    np.abs(row.mean - last["mean"]) / (UPDATES * update_rms + SHARE * last["rms"]),
+                    / (self._limits.updates * update_max + self._limits.share * last["abs_max"]),
+                    np.abs(row.mean - last["mean"])
+                    / (self._limits.updates * update_rms + self._limits.share * last["rms"]),
                 ]
             )
         return np.asarray(np.nan_to_num(excess, nan=0.0, posinf=np.finfo(np.float64).max))
@@ -111,20 +134,20 @@ class Identity:
             leaps = (
                 layout.kind_masks[UPDATE]
                 & layout.is_matrix
-                & (baselines.value("count") >= LEAP_FIRST_ROWS)
-                & (deviation > LEAP_OCTAVES)
-                & (baselines.significance() > LEAP_SCALES)
-                & (row.log_rms > baselines.value("peak") + LEAP_OCTAVES)
+                & (baselines.value("count") >= self._limits.leap_first_rows)
+                & (deviation > self._limits.leap_octaves)
+                & (baselines.significance() > self._limits.leap_scales)
+                & (row.log_rms > baselines.value("peak") + self._limits.leap_octaves)
             )
         if not leaps.any():
             return nowhere
         updates = deviation[layout.kind_masks[UPDATE] & layout.is_matrix]
         gradients = deviation[layout.kind_masks[GRADIENT] & layout.is_matrix]
-        if np.nanmedian(updates) > CALM_OCTAVES or not np.isfinite(gradients).any():
+        if np.nanmedian(updates) > self._limits.calm_octaves or not np.isfinite(gradients).any():
             return nowhere
         update, gradient = layout.update_of, layout.gradient_of
         with np.errstate(invalid="ignore"):
-            calm = (gradient >= 0) & (deviation[gradient] < CALM_OCTAVES)
+            calm = (gradient >= 0) & (deviation[gradient] < self._limits.calm_octaves)
         return np.asarray((update >= 0) & leaps[update] & calm)
 
     def _found(
@@ -138,7 +161,7 @@ class Identity:
     ) -> list[Finding]:
         layout = baselines.layout
         matrices = int((layout.kind_masks[WEIGHT] & layout.is_matrix).sum())
-        if together.sum() > max(GLOBAL_LEAST, GLOBAL_SHARE * matrices):
+        if together.sum() > max(self._limits.global_least, self._limits.global_share * matrices):
             return []
         worst = float(np.nanmax(change[which], initial=0.0)) if which.any() else 0.0
         return series_findings(
@@ -147,7 +170,9 @@ class Identity:
             order=-excess,
             detector=NAME,
             kind="weight_corruption",
-            severity=Severity.CRITICAL if worst >= CRITICAL_SHARE else Severity.WARNING,
+            severity=Severity.CRITICAL
+            if worst >= self._limits.critical_share
+            else Severity.WARNING,
             statistic="rms",
             value=baselines.row.rms,
             baseline=self._last["rms"],

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -32,39 +33,60 @@ import numpy as np
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import Window, centre_and_sigma
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "loss"
 
-WINDOW_ROWS: Final = 48
-FIRST_ROWS: Final = 32
-START_ROWS: Final = 10
-SIGMAS: Final = 6.0
-SHARE_OF_LEVEL: Final = 0.15
-SHARE_OF_PROGRESS: Final = 0.3
-TAIL_FACTOR: Final = 1.5
-TAIL_DECAY: Final = 0.999
-LASTING_ROWS: Final = 24
-SAME_SHARE: Final = 0.1
-OFTEN: Final = 4
-LEVEL_ROWS: Final = 16
-DRIFT_ROWS: Final = 16
-DRIFT_SHARE: Final = 0.5
-RECOVERING: Final = 0.3
-"""Of the way back to the best level: a loss that has come so far down again is on its way, as after
-a planned new start, and is told as a spike only."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    window_rows: int = threshold(48, "rows", "calm losses that level and spread are of")
+    first_rows: int = threshold(32, "rows", "losses before anything is judged")
+    start_rows: int = threshold(10, "rows", "losses that make the start")
+    sigmas: float = threshold(
+        6.0, "sigmas", "a damaged loss above the level by so much of the spread"
+    )
+    share_of_level: float = threshold(0.15, "share", "and by so much of the level")
+    share_of_progress: float = threshold(0.3, "share", "and by so much of all progress")
+    tail_factor: float = threshold(
+        1.5, "times", "and above the largest excursion that passed by itself"
+    )
+    tail_decay: float = threshold(
+        0.999, "share", "of that excursion is remembered from row to row", guard=True
+    )
+    lasting_rows: int = threshold(24, "rows", "damage that lasts so long is divergence")
+    same_share: float = threshold(
+        0.1,
+        "share",
+        "of the damage: so close do losses repeat the first ones in a new start",
+        guard=True,
+    )
+    often: int = threshold(
+        4, "count", "excursions that were told before the run's tail counts in full", guard=True
+    )
+    level_rows: int = threshold(16, "rows", "losses that make a level for slow rises")
+    drift_rows: int = threshold(16, "rows", "so long must a slow rise stand")
+    drift_share: float = threshold(0.5, "share", "of all progress that it must undo")
+    recovering: float = threshold(
+        0.3, "share", "of the way back: then a loss is recovering, and only a spike", guard=True
+    )
 
 
 class Loss:
     """Watches the scalar `loss`."""
 
     name = NAME
+    thresholds = LossThresholds
 
-    def __init__(self) -> None:
-        self._calm = Window(WINDOW_ROWS)
-        self._recent = Window(LEVEL_ROWS)
+    def __init__(self, limits: LossThresholds | None = None) -> None:
+        self._limits = limits or LossThresholds()
+        self._calm = Window(self._limits.window_rows)
+        self._recent = Window(self._limits.level_rows)
         self._damaged: list[int] = []  # steps of the damaged ones among the last 5 rows, else -1
         self._num_rows = 0
         self._start = math.nan
@@ -88,11 +110,11 @@ class Loss:
             return []
         self._num_rows += 1
         self._recent.add(loss)
-        if len(self._first) < LASTING_ROWS + 1:
+        if len(self._first) < self._limits.lasting_rows + 1:
             self._first.append(loss)
-        if self._num_rows <= FIRST_ROWS:
+        if self._num_rows <= self._limits.first_rows:
             self._calm.add(loss)
-            if self._num_rows == START_ROWS:
+            if self._num_rows == self._limits.start_rows:
                 self._start = float(np.median(self._calm.array()))
             self._best = self._level()
             return []
@@ -103,13 +125,17 @@ class Loss:
         progress = max(self._start - self._best, 0.0)
         damage = loss - calm
         level = self._level()
-        bar = max(SIGMAS * sigma, SHARE_OF_LEVEL * abs(calm), SHARE_OF_PROGRESS * progress)
-        bar = max(bar, TAIL_FACTOR * self._tail)
-        if progress < SIGMAS * sigma:
+        bar = max(
+            self._limits.sigmas * sigma,
+            self._limits.share_of_level * abs(calm),
+            self._limits.share_of_progress * progress,
+        )
+        bar = max(bar, self._limits.tail_factor * self._tail)
+        if progress < self._limits.sigmas * sigma:
             # A loss that never fell has nothing to lose: only a change beyond all it ever did.
-            bar = max(bar, 2 * SIGMAS * sigma, 0.5 * abs(calm))
+            bar = max(bar, 2 * self._limits.sigmas * sigma, 0.5 * abs(calm))
         damaged = damage > bar
-        if self._damaged_rows and len(self._since_onset) < LASTING_ROWS:
+        if self._damaged_rows and len(self._since_onset) < self._limits.lasting_rows:
             self._since_onset.append(loss)
         self._damaged = [*self._damaged[-4:], frame.step if damaged else -1]
         if damaged:
@@ -126,11 +152,14 @@ class Loss:
                     self._pass_by()
                 self._damaged_rows, self._peak = 0, 0.0
             self._calm.add(min(loss, calm + bar))
-            self._tail = max(self._tail * TAIL_DECAY, damage if damage < bar else 0.0)
+            self._tail = max(self._tail * self._limits.tail_decay, damage if damage < bar else 0.0)
         drift_bar = max(
-            DRIFT_SHARE * progress, 8.0 * sigma, SHARE_OF_LEVEL * abs(self._best), self._tail
+            self._limits.drift_share * progress,
+            8.0 * sigma,
+            self._limits.share_of_level * abs(self._best),
+            self._tail,
         )
-        drifted = progress > SIGMAS * sigma and level - self._best > drift_bar
+        drifted = progress > self._limits.sigmas * sigma and level - self._best > drift_bar
         self._worst_level = max(self._worst_level, level) if damaged or drifted else level
         self._drift_rows = self._drift_rows + 1 if drifted else 0
         if not damaged:
@@ -141,12 +170,14 @@ class Loss:
             "sigma": sigma,
             "progress_lost": damage / progress if progress > 0 else 0.0,
         }
-        lasting = self._damaged_rows >= LASTING_ROWS and damaged
-        lost = lasting or self._drift_rows >= DRIFT_ROWS
+        lasting = self._damaged_rows >= self._limits.lasting_rows and damaged
+        lost = lasting or self._drift_rows >= self._limits.drift_rows
         if lost and self._repeats_its_start():
             self._begin_anew(loss)
             return []
-        recovering = self._worst_level - level > RECOVERING * (self._worst_level - self._best)
+        recovering = self._worst_level - level > self._limits.recovering * (
+            self._worst_level - self._best
+        )
         if lost and not recovering:
             reference = calm if lasting else self._best
             onset = self._onset if lasting else frame.step
@@ -176,7 +207,7 @@ class Loss:
         """An excursion is over: what the run does by itself, told or not, is no news the next time.
         The first that was told does not count, the fifth in full: a run that exceeds often needs
         more."""
-        weight = min(1.0, self._num_told / OFTEN) if self._told else 1.0
+        weight = min(1.0, self._num_told / self._limits.often) if self._told else 1.0
         self._num_told += self._told
         self._tail = max(self._tail, weight * self._peak)
         self._told = False
@@ -185,15 +216,15 @@ class Loss:
         """Whether the losses since the onset are the first ones of the run over again."""
         now = np.array(self._since_onset, np.float64)
         then = np.array(self._first[1 : 1 + now.size], np.float64)
-        if now.size < DRIFT_ROWS - 1 or then.size < now.size:
+        if now.size < self._limits.drift_rows - 1 or then.size < now.size:
             return False
         damage = float(np.median(now)) - float(np.median(self._calm.array()))
-        return float(np.median(np.abs(now - then))) < SAME_SHARE * damage
+        return float(np.median(np.abs(now - then))) < self._limits.same_share * damage
 
     def _begin_anew(self, loss: float) -> None:
         """The run was started over in its own log: nothing that was learned holds any more."""
         first, told = self._first, self._num_told
-        self.__init__()  # type: ignore[misc]
+        self.__init__(self._limits)  # type: ignore[misc]
         self._first, self._num_told, self._num_rows = first, told, 1
         self._calm.add(loss)
         self._recent.add(loss)

@@ -23,6 +23,7 @@ from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, ACTIVATION_GRAD, GRADIENT, UPDATE, WEIGHT
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.thresholds import Thresholds
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -33,6 +34,10 @@ class NonFinite:
     """Finds NaN and Inf."""
 
     name = NAME
+    thresholds = Thresholds
+
+    def __init__(self, limits: Thresholds | None = None) -> None:
+        """There is nothing to set: NaN is NaN."""
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row, in the order of the flow."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -24,61 +25,79 @@ from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.layout import WEIGHT
 from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import MAD_TO_SIGMA, Window
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "plateau"
 
-FIRST_STEP: Final = 10
-START_ROWS: Final = 10
-LEVEL_ROWS: Final = 16
-STUCK_ROWS: Final = 100
-LAST_ROWS: Final = 400
-PROGRESS: Final = 0.05
-SIGMAS: Final = 2.0
-GROWTH: Final = 2.0
-FROZEN_SHARE: Final = 0.5
 OTHER_GAMES: Final = ("loss_d", "loss_g", "mean_return", "entropy", "reward", "mean_q")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlateauThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    first_step: int = threshold(10, "steps", "a run that begins later is seen from its middle on")
+    start_rows: int = threshold(10, "rows", "losses that make the start")
+    level_rows: int = threshold(16, "rows", "losses that make a level")
+    stuck_rows: int = threshold(100, "rows", "rows at the full rate before a run is stuck")
+    last_rows: int = threshold(400, "rows", "a run that is older has learned once")
+    progress: float = threshold(0.05, "share", "less of the first losses is no progress")
+    sigmas: float = threshold(2.0, "sigmas", "nor is less than so much of the noise", guard=True)
+    growth: float = threshold(
+        2.0,
+        "times",
+        "a gradient norm or output spread that grew so is breaking out",
+        guard=True,
+    )
+    frozen_share: float = threshold(
+        0.5, "share", "fewer weights that move are a probe or an adapter", guard=True
+    )
 
 
 class Plateau:
     """Watches the loss from the first row until it has once learned."""
 
     name = NAME
+    thresholds = PlateauThresholds
 
-    def __init__(self) -> None:
+    def __init__(self, limits: PlateauThresholds | None = None) -> None:
+        self._limits = limits or PlateauThresholds()
         self._over = False
         self._rows = 0
         self._warm_rows = 0
         self._max_rate = 0.0
-        self._start = Window(START_ROWS)
-        self._recent = Window(LEVEL_ROWS)
-        self._noise = Window(LAST_ROWS)
+        self._start = Window(self._limits.start_rows)
+        self._recent = Window(self._limits.level_rows)
+        self._noise = Window(self._limits.last_rows)
         self._best = math.inf
         self._first = {"grad_norm": math.nan, "spread": math.nan}
-        self._recent_norm = Window(LEVEL_ROWS)
-        self._recent_spread = Window(LEVEL_ROWS)
+        self._recent_norm = Window(self._limits.level_rows)
+        self._recent_spread = Window(self._limits.level_rows)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """At most one finding a row, for as long as nothing is learned."""
         loss = frame.scalars.get("loss")
         if self._over or loss is None or not math.isfinite(loss):
             return []
-        if self._rows == 0 and (frame.step > FIRST_STEP):
+        if self._rows == 0 and (frame.step > self._limits.first_step):
             self._over = True
             return []
         self._rows += 1
-        if self._rows > LAST_ROWS or any(name in frame.scalars for name in OTHER_GAMES):
+        if self._rows > self._limits.last_rows or any(
+            name in frame.scalars for name in OTHER_GAMES
+        ):
             self._over = True
             return []
-        if len(self._start) < START_ROWS:
+        if len(self._start) < self._limits.start_rows:
             self._start.add(loss)
         self._recent.add(loss)
         self._noise.add(loss)
         self._follow_rate(frame.scalars.get("lr"))
         grows = self._grows(frame, baselines)
-        if self._rows < LEVEL_ROWS:
+        if self._rows < self._limits.level_rows:
             return []
         self._best = min(self._best, float(np.median(self._recent.array())))
         return self._judge(frame, baselines, grows)
@@ -102,9 +121,9 @@ class Plateau:
                 continue
             recent.add(value)
             level = float(np.median(recent.array()))
-            if len(recent) == LEVEL_ROWS and math.isnan(self._first[name]):
+            if len(recent) == self._limits.level_rows and math.isnan(self._first[name]):
                 self._first[name] = level
-            grows |= level > GROWTH * self._first[name]
+            grows |= level > self._limits.growth * self._first[name]
         return grows
 
     def _judge(self, frame: Frame, baselines: Baselines, grows: bool) -> list[Finding]:
@@ -112,18 +131,23 @@ class Plateau:
         progress = start - self._best
         noise = self._noise.array()
         sigma = MAD_TO_SIGMA * float(np.median(np.abs(noise - np.median(noise))))
-        if progress > max(4 * PROGRESS * abs(start), 2 * SIGMAS * sigma):
+        if progress > max(4 * self._limits.progress * abs(start), 2 * self._limits.sigmas * sigma):
             self._over = True
             return []
-        stuck = progress < PROGRESS * abs(start) and progress < max(
-            SIGMAS * sigma, 1e-3 * abs(start)
+        stuck = progress < self._limits.progress * abs(start) and progress < max(
+            self._limits.sigmas * sigma, 1e-3 * abs(start)
         )
         third = noise.size // 3
         better = float(noise[:third].mean() - noise[-third:].mean())
         error = sigma * math.sqrt(2.0 / third)
         lately = float(noise[third : 2 * third].mean() - noise[-third:].mean())
-        stuck &= better + 2.0 * error < PROGRESS * abs(start) and lately < 2.0 * error
-        if not stuck or grows or self._warm_rows < STUCK_ROWS or _mostly_frozen(baselines):
+        stuck &= better + 2.0 * error < self._limits.progress * abs(start) and lately < 2.0 * error
+        if (
+            not stuck
+            or grows
+            or self._warm_rows < self._limits.stuck_rows
+            or self._mostly_frozen(baselines)
+        ):
             return []
         return [
             run_finding(
@@ -138,6 +162,13 @@ class Plateau:
                 evidence={"rows": self._rows},
             )
         ]
+
+    def _mostly_frozen(self, baselines: Baselines) -> bool:
+        """Whether most weight matrices stay as they are: a probe or an adapter learns little."""
+        layout, row = baselines.layout, baselines.row
+        weights = layout.kind_masks[WEIGHT] & layout.is_matrix & (layout.update_of >= 0)
+        moving = weights & (row.rms[layout.update_of] > 0)
+        return bool(moving.sum() < self._limits.frozen_share * weights.sum())
 
     def state(self) -> State:
         """The windows and the counters."""
@@ -171,11 +202,3 @@ class Plateau:
         )
         for window, values in zip(windows, state["windows"], strict=True):
             window.restore(values)
-
-
-def _mostly_frozen(baselines: Baselines) -> bool:
-    """Whether most weight matrices stay as they are: a probe or an adapter learns little."""
-    layout, row = baselines.layout, baselines.row
-    weights = layout.kind_masks[WEIGHT] & layout.is_matrix & (layout.update_of >= 0)
-    moving = weights & (row.rms[layout.update_of] > 0)
-    return bool(moving.sum() < FROZEN_SHARE * weights.sum())

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -31,35 +32,47 @@ from foreshock_service.detectors.layout import GRADIENT, WEIGHT
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools
 from foreshock_service.detectors.streak import Streaks
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "precision"
 
-FLUSHED_ZEROS: Final = 0.5
-LEAST_NORMAL: Final = 2.0**-14
-LEAST_MATRICES: Final = 3
-SHARE_OF_MATRICES: Final = 0.2
-ROWS: Final = 20
-UNCHANGED: Final = 0.9
-VANISHED: Final = 1e-5
-LARGEST: Final = 65504.0
-OVERFLOW_ROWS: Final = 2
-SCALE_ROWS: Final = 64
-SCALE_OCTAVES: Final = 10.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    flushed_zeros: float = threshold(0.5, "share", "of a gradient's elements are exactly zero")
+    least_normal: float = threshold(
+        2.0**-14, "value", "and the others below the least normal float16, 2^-14"
+    )
+    least_matrices: int = threshold(3, "count", "matrices at the least")
+    share_of_matrices: float = threshold(0.2, "share", "of the matrices at the least")
+    rows: int = threshold(20, "rows", "so long must it last")
+    unchanged: float = threshold(0.9, "share", "of a weight's elements do not change")
+    vanished: float = threshold(
+        1e-5, "share", "a gradient below so much of the largest has vanished instead"
+    )
+    largest: float = threshold(65504.0, "value", "the largest float16")
+    overflow_rows: int = threshold(2, "rows", "so long must a tensor be at half of it")
+    scale_rows: int = threshold(64, "rows", "loss scales that are remembered")
+    scale_octaves: float = threshold(10.0, "octaves", "the loss scale below the largest of them")
 
 
 class Precision:
     """Watches zeros among small gradients, unchanged weights, large halves and the loss scale."""
 
     name = NAME
+    thresholds = PrecisionThresholds
 
-    def __init__(self) -> None:
+    def __init__(self, limits: PrecisionThresholds | None = None) -> None:
+        self._limits = limits or PrecisionThresholds()
         self._flushed = Streaks()
         self._unchanged = Streaks()
         self._over = Streaks()
-        self._scales = Window(SCALE_ROWS)
+        self._scales = Window(self._limits.scale_rows)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -74,13 +87,15 @@ class Precision:
         layout, row = baselines.layout, baselines.row
         matrices = layout.kind_masks[GRADIENT] & layout.is_matrix & ~layout.is_look_up
         with np.errstate(invalid="ignore"):
-            zeros = matrices & (row.zero_frac >= FLUSHED_ZEROS)
-            tiny = zeros & (row.abs_max > 0) & (row.abs_max < LEAST_NORMAL)
+            zeros = matrices & (row.zero_frac >= self._limits.flushed_zeros)
+            tiny = zeros & (row.abs_max > 0) & (row.abs_max < self._limits.least_normal)
         holds = zeros & (tiny | (row.abs_max == 0)) if tiny.any() else np.zeros_like(zeros)
-        if holds.sum() < max(LEAST_MATRICES, SHARE_OF_MATRICES * matrices.sum()):
+        if holds.sum() < max(
+            self._limits.least_matrices, self._limits.share_of_matrices * matrices.sum()
+        ):
             holds = np.zeros_like(holds)
         self._flushed.update(layout, holds=holds, measured=row.measured & matrices, step=frame.step)
-        return self._told(frame, baselines, self._flushed.lasting(ROWS), self._flushed)
+        return self._told(frame, baselines, self._flushed.lasting(self._limits.rows), self._flushed)
 
     def _updates(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
@@ -93,17 +108,19 @@ class Precision:
                 weights
                 & (update >= 0)
                 & (gradient >= 0)
-                & (row.zero_frac[update] > UNCHANGED)
+                & (row.zero_frac[update] > self._limits.unchanged)
                 & ((row.rms[update] > 0) | moved)
-                & (row.rms[gradient] > VANISHED * largest)
-                & (row.zero_frac[gradient] < FLUSHED_ZEROS)
+                & (row.rms[gradient] > self._limits.vanished * largest)
+                & (row.zero_frac[gradient] < self._limits.flushed_zeros)
             )
-        if still.sum() < max(1.0, SHARE_OF_MATRICES * weights.sum()):
+        if still.sum() < max(1.0, self._limits.share_of_matrices * weights.sum()):
             still = np.zeros_like(still)
         self._unchanged.update(
             layout, holds=still, measured=row.measured & weights, step=frame.step
         )
-        return self._told(frame, baselines, self._unchanged.lasting(ROWS), self._unchanged)
+        return self._told(
+            frame, baselines, self._unchanged.lasting(self._limits.rows), self._unchanged
+        )
 
     def _told(
         self, frame: Frame, baselines: Baselines, mask: Bools, streaks: Streaks
@@ -123,18 +140,18 @@ class Precision:
     def _overflow(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
         with np.errstate(invalid="ignore"):
-            holds = layout.half & (row.abs_max > 0.5 * LARGEST)
+            holds = layout.half & (row.abs_max > 0.5 * self._limits.largest)
         self._over.update(layout, holds=holds, measured=row.measured, step=frame.step)
         return series_findings(
             frame,
-            self._over.lasting(OVERFLOW_ROWS),
+            self._over.lasting(self._limits.overflow_rows),
             order=layout.flow,
             detector=NAME,
             kind="precision_overflow",
             severity=Severity.WARNING,
             statistic="abs_max",
             value=row.abs_max,
-            baseline=np.full(layout.num_series, LARGEST),
+            baseline=np.full(layout.num_series, self._limits.largest),
             since=self._over.since,
         )
 
@@ -145,7 +162,7 @@ class Precision:
         self._scales.add(math.log2(scale))
         largest = float(self._scales.array().max())
         fell = largest - math.log2(scale)
-        if fell < SCALE_OCTAVES and not (scale < 1.0 and fell > 0):
+        if fell < self._limits.scale_octaves and not (scale < 1.0 and fell > 0):
             return []
         return [
             run_finding(

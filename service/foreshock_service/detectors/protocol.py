@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.thresholds import Thresholds
 from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
 
@@ -31,4 +32,20 @@ class Detector(Protocol):
 
     def restore(self, state: State) -> None:
         """Take up a state that `state` returned."""
+        ...
+
+
+class DetectorClass(Protocol):
+    """A detector as the registry has it: made from its thresholds, which have a type of their own.
+
+    Without thresholds it takes the defaults.
+    """
+
+    @property
+    def thresholds(self) -> type[Thresholds]:
+        """The type of the argument."""
+        ...
+
+    def __call__(self, limits: Any = None) -> Detector:
+        """A detector that has seen nothing yet."""
         ...

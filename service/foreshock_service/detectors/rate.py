@@ -15,6 +15,7 @@ from typing import Final
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.thresholds import Thresholds
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -25,8 +26,9 @@ class Rate:
     """Watches the scalar `lr`."""
 
     name = NAME
+    thresholds = Thresholds
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Thresholds | None = None) -> None:
         self._since: int | None = None
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from foreshock_service.detectors.collapse import Collapse
@@ -14,7 +13,7 @@ from foreshock_service.detectors.loss import Loss
 from foreshock_service.detectors.non_finite import NonFinite
 from foreshock_service.detectors.plateau import Plateau
 from foreshock_service.detectors.precision import Precision
-from foreshock_service.detectors.protocol import Detector
+from foreshock_service.detectors.protocol import DetectorClass
 from foreshock_service.detectors.rate import Rate
 from foreshock_service.detectors.replicas import Replicas
 from foreshock_service.detectors.saturation import Saturation
@@ -22,7 +21,7 @@ from foreshock_service.detectors.spike import Spike
 from foreshock_service.detectors.updates import Updates
 from foreshock_service.detectors.vanishing import Vanishing
 
-DETECTORS: Final[dict[str, Callable[[], Detector]]] = {
+DETECTORS: Final[dict[str, DetectorClass]] = {
     "non_finite": NonFinite,
     "identity": Identity,
     "replicas": Replicas,

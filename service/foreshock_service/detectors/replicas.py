@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,23 +22,32 @@ from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import WEIGHT, Indices, Layout
 from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "replicas"
 
-SLACK: Final = 0.002
-ROWS: Final = 2
 _CHECKSUM: Final = re.compile(r"weight_checksum_rank\d+")
 _RANKED: Final = re.compile(r"rank\d+/(.+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicasThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    slack: float = threshold(0.002, "share", "ranks whose rms differ by more no longer agree")
+    rows: int = threshold(2, "rows", "so long must they differ")
 
 
 class Replicas:
     """Compares the ranks of one row."""
 
     name = NAME
+    thresholds = ReplicasThresholds
 
-    def __init__(self) -> None:
+    def __init__(self, limits: ReplicasThresholds | None = None) -> None:
+        self._limits = limits or ReplicasThresholds()
         self._rows = 0
         self._since = 0
         self._layout: Layout | None = None
@@ -54,14 +64,14 @@ class Replicas:
         with np.errstate(all="ignore"):
             differs = np.abs(row.rms - row.rms[self._twin]) / row.rms[self._twin]
         differs = np.where(self._twin >= 0, np.nan_to_num(differs), 0.0)
-        apart = differs > SLACK
+        apart = differs > self._limits.slack
         if spread == 0.0 and not apart.any():
             self._rows = 0
             return []
         if self._rows == 0:
             self._since = frame.step
         self._rows += 1
-        if self._rows < ROWS:
+        if self._rows < self._limits.rows:
             return []
         found = series_findings(
             frame,

@@ -12,6 +12,7 @@ Source: SageMaker Debugger's SaturatedActivation for the idea; the slope of tanh
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,21 +21,31 @@ from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import series_findings
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.streak import Streaks
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "saturation"
 
-MEAN_SQUARE: Final = 0.85
-ROWS: Final = 20
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaturationThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    mean_square: float = threshold(
+        0.85, "share", "mean square of a bounded output, 1 at its limits"
+    )
+    rows: int = threshold(20, "rows", "so long must it be above")
 
 
 class Saturation:
     """Watches outputs of bounded functions."""
 
     name = NAME
+    thresholds = SaturationThresholds
 
-    def __init__(self) -> None:
+    def __init__(self, limits: SaturationThresholds | None = None) -> None:
+        self._limits = limits or SaturationThresholds()
         self._at_limits = Streaks()
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -47,11 +58,11 @@ class Saturation:
             squares = np.where(
                 layout.symmetric, row.rms**2, 4.0 * (row.std**2 + (row.mean - 0.5) ** 2)
             )
-            holds = bounded & (squares > MEAN_SQUARE) & (row.abs_max <= 1.0 + 1e-3)
+            holds = bounded & (squares > self._limits.mean_square) & (row.abs_max <= 1.0 + 1e-3)
         self._at_limits.update(layout, holds=holds, measured=row.measured, step=frame.step)
         return series_findings(
             frame,
-            self._at_limits.lasting(ROWS),
+            self._at_limits.lasting(self._limits.rows),
             order=layout.depth,
             detector=NAME,
             kind="saturation",

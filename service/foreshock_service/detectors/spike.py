@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -29,37 +30,53 @@ from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import MAD_TO_SIGMA, Window
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "spike"
 
-NORM_ONCE_OCTAVES: Final = math.log2(15)
-NORM_TWICE_OCTAVES: Final = math.log2(12)
-TENSOR_OCTAVES: Final = math.log2(48)
-ACTIVATION_OCTAVES: Final = 2.0
-CALM_OCTAVES: Final = 2.0
-SIGNIFICANCE: Final = 8.0
-ABOVE_PEAK_OCTAVES: Final = 1.0
-WINDOW_ROWS: Final = 64
-FIRST_ROWS: Final = 24
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpikeThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    norm_once_octaves: float = threshold(
+        math.log2(15), "octaves", "the gradient norm above its median, once (15 times)"
+    )
+    norm_twice_octaves: float = threshold(
+        math.log2(12), "octaves", "the same, twice in 5 rows (12 times)"
+    )
+    tensor_octaves: float = threshold(
+        math.log2(48), "octaves", "one tensor's gradient above its centre (48 times)"
+    )
+    activation_octaves: float = threshold(2.0, "octaves", "an activation above its centre")
+    calm_octaves: float = threshold(
+        2.0, "octaves", "the median gradient stays within, when one tensor is judged", guard=True
+    )
+    significance: float = threshold(8.0, "sigmas", "any of them beyond so many scales")
+    above_peak_octaves: float = threshold(1.0, "octaves", "and above the largest value so far")
+    window_rows: int = threshold(64, "rows", "gradient norms that the median is of")
+    first_rows: int = threshold(24, "rows", "rows before anything is judged")
 
 
 class Spike:
     """Watches the gradient norm, every gradient and every activation."""
 
     name = NAME
+    thresholds = SpikeThresholds
 
-    def __init__(self) -> None:
-        self._norms = Window(WINDOW_ROWS)
+    def __init__(self, limits: SpikeThresholds | None = None) -> None:
+        self._limits = limits or SpikeThresholds()
+        self._norms = Window(self._limits.window_rows)
         self._peak = -math.inf
         self._near: list[int] = []
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
-        gradients = self._jumps(baselines, GRADIENT, TENSOR_OCTAVES)
-        activations = self._jumps(baselines, ACTIVATION, ACTIVATION_OCTAVES)
+        gradients = self._jumps(baselines, GRADIENT, self._limits.tensor_octaves)
+        activations = self._jumps(baselines, ACTIVATION, self._limits.activation_octaves)
         norm_jump, found = self._norm(frame, baselines)
         found += self._tensors(frame, baselines, gradients)
         found += self._activations(frame, baselines, activations, norm_jump)
@@ -74,7 +91,7 @@ class Spike:
         if norm is None or not math.isfinite(norm) or norm <= 0:
             return False, []
         log_norm = math.log2(norm)
-        if len(self._norms) < FIRST_ROWS:
+        if len(self._norms) < self._limits.first_rows:
             self._norms.add(log_norm)
             self._peak = max(self._peak, log_norm)
             return False, []
@@ -82,16 +99,19 @@ class Spike:
         centre = float(np.median(values))
         sigma = MAD_TO_SIGMA * float(np.median(np.abs(values - centre)))
         octaves = log_norm - centre
-        significant = octaves > SIGNIFICANCE * sigma and log_norm > self._peak + ABOVE_PEAK_OCTAVES
-        near = significant and octaves > NORM_TWICE_OCTAVES
+        significant = (
+            octaves > self._limits.significance * sigma
+            and log_norm > self._peak + self._limits.above_peak_octaves
+        )
+        near = significant and octaves > self._limits.norm_twice_octaves
         self._near = [*self._near[-4:], int(near)]
-        hit = near and (octaves > NORM_ONCE_OCTAVES or sum(self._near) >= 2)
+        hit = near and (octaves > self._limits.norm_once_octaves or sum(self._near) >= 2)
         if not near:
             self._norms.add(log_norm)
             # The tail is forgotten over some hundred rows, or one old spike would hide all others.
             self._peak = max(self._peak - 0.005, log_norm)
         if not hit:
-            return near or octaves > ACTIVATION_OCTAVES, []
+            return near or octaves > self._limits.activation_octaves, []
         ratio = 2.0**octaves
         found = [
             run_finding(
@@ -114,17 +134,17 @@ class Spike:
         with np.errstate(invalid="ignore"):
             return np.asarray(
                 (baselines.layout.kind == kind)
-                & (baselines.value("count") >= FIRST_ROWS)
+                & (baselines.value("count") >= self._limits.first_rows)
                 & (baselines.deviation() > octaves)
-                & (baselines.significance() > SIGNIFICANCE)
-                & (baselines.logs() > baselines.value("peak") + ABOVE_PEAK_OCTAVES)
+                & (baselines.significance() > self._limits.significance)
+                & (baselines.logs() > baselines.value("peak") + self._limits.above_peak_octaves)
             )
 
     def _tensors(self, frame: Frame, baselines: Baselines, jumps: Bools) -> list[Finding]:
         if not jumps.any():
             return []
         deviation = baselines.deviation()[baselines.layout.of_kind(GRADIENT)]
-        if float(np.nanmedian(deviation)) > CALM_OCTAVES:
+        if float(np.nanmedian(deviation)) > self._limits.calm_octaves:
             return []
         return self._gradient_findings(frame, baselines, jumps)
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -35,6 +36,7 @@ from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.layout import WEIGHT
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Floats
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
@@ -42,36 +44,54 @@ from foreshock_service.domain.frames import Frame
 
 NAME: Final = "updates"
 
-NEAR_OCTAVES: Final = 1.3
-ONCE_OCTAVES: Final = 3.0
-FIRST_ROWS: Final = 32
-PEAK_ROWS: Final = 100
-SETTLED_ROWS: Final = 8
-"""The first updates of an optimizer that has no averages yet are no measure for later ones."""
-FALL_OCTAVES: Final = 4.0
-PLAIN_FALL_OCTAVES: Final = 7.0
-BEFORE_ROWS: Final = 60
-FALLEN_ROWS: Final = 20
-NEW_NORMAL_ROWS: Final = 24
-SMALL_ROWS: Final = 30
-START_ROWS: Final = 10
-LEARNED: Final = 0.2
-"""Of the first losses: a run that has come so far does not need larger updates."""
-SHARE_OF_RATE: Final = 0.02
-SHARE_OF_WEIGHT: Final = 2e-6
 OF_ADAM_FAMILY: Final = ("adam", "lion", "muon", "lamb", "rmsprop")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdatesThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    near_octaves: float = threshold(
+        1.3, "octaves", "the median update above the largest of the last rows, twice in 3 rows"
+    )
+    once_octaves: float = threshold(3.0, "octaves", "the same, once")
+    first_rows: int = threshold(32, "rows", "rows before an update can be too large")
+    peak_rows: int = threshold(100, "rows", "rows that the largest is of")
+    settled_rows: int = threshold(
+        8, "rows", "first updates, of an optimizer without averages, that are no measure"
+    )
+    fall_octaves: float = threshold(
+        4.0, "octaves", "the size per rate below its median, for the Adam family"
+    )
+    plain_fall_octaves: float = threshold(7.0, "octaves", "the same for other optimizers")
+    before_rows: int = threshold(60, "rows", "rows that this median is of")
+    fallen_rows: int = threshold(20, "rows", "so long must it stay down")
+    new_normal_rows: int = threshold(24, "rows", "a size that stays up so long is a new normal")
+    small_rows: int = threshold(30, "rows", "so long must updates be too small to learn from")
+    start_rows: int = threshold(10, "rows", "losses that make the start")
+    learned: float = threshold(
+        0.2, "share", "a run whose loss came down by so much needs no larger updates", guard=True
+    )
+    share_of_rate: float = threshold(
+        0.02, "share", "an update of the Adam family below so much of the rate is too small"
+    )
+    share_of_weight: float = threshold(
+        2e-6, "share", "an update of the others below so much of the weight"
+    )
 
 
 class Updates:
     """Watches the run's update size."""
 
     name = NAME
+    thresholds = UpdatesThresholds
 
-    def __init__(self) -> None:
+    def __init__(self, limits: UpdatesThresholds | None = None) -> None:
+        self._limits = limits or UpdatesThresholds()
         self._rows = 0
-        self._sizes = Window(PEAK_ROWS)
+        self._sizes = Window(self._limits.peak_rows)
         self._largest = -math.inf
-        self._by_rate = Window(BEFORE_ROWS)
+        self._by_rate = Window(self._limits.before_rows)
         self._fallen = 0
         self._fallen_since = 0
         self._level = math.nan
@@ -80,8 +100,8 @@ class Updates:
         self._small_rows = 0
         self._small_since = 0
         self._max_rate = 0.0
-        self._start = Window(START_ROWS)
-        self._recent = Window(START_ROWS)
+        self._start = Window(self._limits.start_rows)
+        self._recent = Window(self._limits.start_rows)
         self._learned = False
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -106,13 +126,13 @@ class Updates:
     def _follow_loss(self, loss: float | None) -> None:
         if loss is None or not math.isfinite(loss) or self._learned:
             return
-        if len(self._start) < START_ROWS:
+        if len(self._start) < self._limits.start_rows:
             self._start.add(loss)
             return
         start = float(np.median(self._start.array()))
         self._recent.add(loss)
         level = float(np.median(self._recent.array()))
-        self._learned = start - level > LEARNED * abs(start)
+        self._learned = start - level > self._limits.learned * abs(start)
 
     def _large(self, frame: Frame, size: float, rate: float | None) -> list[Finding]:
         self._rows += 1
@@ -123,8 +143,8 @@ class Updates:
             # A warm restart cannot be told from a fault by its rate: only news beyond all before.
             peak = max(peak, self._largest)
         above = size - peak
-        if self._rows <= FIRST_ROWS or above <= NEAR_OCTAVES:
-            if self._rows > SETTLED_ROWS:
+        if self._rows <= self._limits.first_rows or above <= self._limits.near_octaves:
+            if self._rows > self._limits.settled_rows:
                 self._sizes.add(size)
                 self._largest = max(self._largest, size)
             self._near = [*self._near[-2:], 0]
@@ -132,9 +152,9 @@ class Updates:
             return []
         self._near = [*self._near[-2:], 1]
         self._far_rows += 1
-        if self._far_rows > NEW_NORMAL_ROWS:
+        if self._far_rows > self._limits.new_normal_rows:
             self._sizes.add(size)
-        if above <= ONCE_OCTAVES and sum(self._near) < 2:
+        if above <= self._limits.once_octaves and sum(self._near) < 2:
             return []
         evidence: dict[str, float | int | str] = {} if rate is None else {"lr": rate}
         return [
@@ -156,10 +176,10 @@ class Updates:
         if rate is not None and math.isfinite(rate):
             self._max_rate = max(self._max_rate, rate)
         if _of_adam_family(facts) and rate is not None and rate > 0:
-            value, limit = float(np.median(updates)) / rate, SHARE_OF_RATE
+            value, limit = float(np.median(updates)) / rate, self._limits.share_of_rate
             small, statistic = value < limit, "update_by_rate"
         else:
-            value, limit = 2.0**size, SHARE_OF_WEIGHT
+            value, limit = 2.0**size, self._limits.share_of_weight
             high = rate is None or rate >= 0.5 * self._max_rate > 0
             small, statistic = high and value < limit, "update_size"
         if not small or self._learned:
@@ -168,7 +188,7 @@ class Updates:
         if self._small_rows == 0:
             self._small_since = frame.step
         self._small_rows += 1
-        if self._small_rows < SMALL_ROWS:
+        if self._small_rows < self._limits.small_rows:
             return []
         return [
             run_finding(
@@ -192,11 +212,13 @@ class Updates:
                 return []
             size -= math.log2(rate)
         before = self._by_rate.array()
-        if len(before) < BEFORE_ROWS:
+        if len(before) < self._limits.before_rows:
             self._by_rate.add(size)
             return []
         level = self._level if self._fallen else float(np.median(before))
-        fall = FALL_OCTAVES if _of_adam_family(facts) else PLAIN_FALL_OCTAVES
+        fall = (
+            self._limits.fall_octaves if _of_adam_family(facts) else self._limits.plain_fall_octaves
+        )
         if size > level - fall:
             self._fallen = 0
             self._by_rate.add(size)
@@ -204,7 +226,7 @@ class Updates:
         if self._fallen == 0:
             self._fallen_since, self._level = frame.step, level
         self._fallen += 1
-        if self._fallen < FALLEN_ROWS:
+        if self._fallen < self._limits.fallen_rows:
             return []
         return [
             run_finding(

@@ -17,6 +17,7 @@ ratios of 1e-5 because sound deep networks reach 1e-4.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -27,31 +28,45 @@ from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools
 from foreshock_service.detectors.streak import Streaks
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "vanishing"
 
-DEPTH_RATIO: Final = 1e-5
-DEPTH_ROWS: Final = 24
-DEPTH_SHARE: Final = 0.1
-MIN_MATRICES: Final = 3
-PAST_OCTAVES: Final = 10.0
-COMMON_OCTAVES: Final = 7.0
-ZERO_ROWS: Final = 15
-DEAD_ROWS: Final = 20
-DEAD_ZEROS: Final = 0.85
-DEAD_ZEROS_ABOVE_START: Final = 0.15
-DEAD_UNITS: Final = 0.5
-DEAD_UNITS_ABOVE_START: Final = 0.25
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VanishingThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    depth_ratio: float = threshold(
+        1e-5, "share", "a matrix' gradient below so much of the largest one's"
+    )
+    depth_rows: int = threshold(24, "rows", "so long must a gradient be that small")
+    depth_share: float = threshold(0.1, "share", "of the matrices must be")
+    min_matrices: int = threshold(3, "count", "matrices at the least")
+    past_octaves: float = threshold(10.0, "octaves", "a gradient below its own start")
+    common_octaves: float = threshold(7.0, "octaves", "and below the common fall of all")
+    zero_rows: int = threshold(15, "rows", "a gradient that was alive is exactly zero for so long")
+    dead_rows: int = threshold(20, "rows", "so long must units be dead")
+    dead_zeros: float = threshold(0.85, "share", "of an activation's elements are zero")
+    dead_zeros_above_start: float = threshold(
+        0.15, "share", "and more than at the start by so much"
+    )
+    dead_units: float = threshold(0.5, "share", "of its units are inactive for the whole batch")
+    dead_units_above_start: float = threshold(
+        0.25, "share", "and more than at the start by so much"
+    )
 
 
 class Vanishing:
     """Watches matrices' gradients and activations' zeros."""
 
     name = NAME
+    thresholds = VanishingThresholds
 
-    def __init__(self) -> None:
+    def __init__(self, limits: VanishingThresholds | None = None) -> None:
+        self._limits = limits or VanishingThresholds()
         self._small = Streaks()
         self._zero = Streaks()
         self._dead = Streaks()
@@ -69,14 +84,16 @@ class Vanishing:
         largest = float(row.rms[alive].max())
         known = matrices & (baselines.value("count") >= START_ROWS)
         with np.errstate(invalid="ignore"):
-            by_depth = alive & (row.rms < DEPTH_RATIO * largest)
+            by_depth = alive & (row.rms < self._limits.depth_ratio * largest)
             fall = baselines.value("start") - baselines.logs()
-            fallen = known & (fall > PAST_OCTAVES)
-        if int(by_depth.sum()) < max(MIN_MATRICES, DEPTH_SHARE * int(matrices.sum())):
+            fallen = known & (fall > self._limits.past_octaves)
+        if int(by_depth.sum()) < max(
+            self._limits.min_matrices, self._limits.depth_share * int(matrices.sum())
+        ):
             by_depth = np.zeros_like(by_depth)
         if fallen.any():
             common = max(float(np.nanmedian(fall[known])), 0.0)
-            fallen &= np.nan_to_num(fall) - common > COMMON_OCTAVES
+            fallen &= np.nan_to_num(fall) - common > self._limits.common_octaves
         self._small.update(
             layout, holds=by_depth | fallen, measured=row.measured & matrices, step=frame.step
         )
@@ -86,8 +103,12 @@ class Vanishing:
         return self._vanished(frame, baselines)
 
     def _vanished(self, frame: Frame, baselines: Baselines) -> list[Finding]:
-        mask = self._small.lasting(DEPTH_ROWS) | self._zero.lasting(ZERO_ROWS)
-        since = np.where(self._small.rows >= DEPTH_ROWS, self._small.since, self._zero.since)
+        mask = self._small.lasting(self._limits.depth_rows) | self._zero.lasting(
+            self._limits.zero_rows
+        )
+        since = np.where(
+            self._small.rows >= self._limits.depth_rows, self._small.since, self._zero.since
+        )
         with np.errstate(invalid="ignore"):
             baseline = np.exp2(baselines.value("start"))
         return series_findings(
@@ -107,8 +128,12 @@ class Vanishing:
         layout, row = baselines.layout, baselines.row
         measured = row.measured & (layout.kind == ACTIVATION)
         known = baselines.zero_count >= START_ROWS
-        zeros = np.maximum(DEAD_ZEROS, baselines.zero_start + DEAD_ZEROS_ABOVE_START)
-        units = np.maximum(DEAD_UNITS, baselines.unit_start + DEAD_UNITS_ABOVE_START)
+        zeros = np.maximum(
+            self._limits.dead_zeros, baselines.zero_start + self._limits.dead_zeros_above_start
+        )
+        units = np.maximum(
+            self._limits.dead_units, baselines.unit_start + self._limits.dead_units_above_start
+        )
         with np.errstate(invalid="ignore"):
             by_zeros: Bools = row.zero_frac > zeros
             by_units: Bools = row.inactive_unit_frac > units
@@ -117,7 +142,7 @@ class Vanishing:
         )
         return series_findings(
             frame,
-            self._dead.lasting(DEAD_ROWS),
+            self._dead.lasting(self._limits.dead_rows),
             order=layout.depth,
             detector=NAME,
             kind="dead_units",

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from foreshock.wire import SeriesSchema
 
-from foreshock_service.detectors.engine import EngineConfig
+from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.alerts import AlertRun
 from foreshock_service.domain.facts import facts_of
 from foreshock_service.domain.findings import Finding

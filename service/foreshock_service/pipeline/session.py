@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from foreshock.wire import SeriesSchema
 
 from foreshock_service.detectors.codec import decode_state, encode_state
-from foreshock_service.detectors.engine import Engine, EngineConfig
+from foreshock_service.detectors.config import EngineConfig
+from foreshock_service.detectors.engine import Engine
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
