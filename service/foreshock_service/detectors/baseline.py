@@ -17,6 +17,7 @@ a few arrays, so a row costs microseconds per thousand series, and a restart los
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -49,7 +50,7 @@ _PLAIN_FIELDS: Final = ("zero_count", "zero_start", "unit_start")
 class Baselines:
     """The baselines of one run and rank. `read` a frame, look, then `learn` it.
 
-    Arrays are [series, channel] in the order of the newest schema, NaN where a series has not been
+    Arrays are [channel, series] in the order of the newest schema, NaN where a series has not been
     seen. `row` and `layout` are those of the frame read last, `facts` what the run said of itself.
     """
 
@@ -60,13 +61,15 @@ class Baselines:
         self.facts = facts or RunFacts()
         self._keys: tuple[tuple[str, str], ...] = ()
         self._schema: SeriesSchema | None = None
-        self._values: dict[str, Floats] = {name: np.zeros((0, 2)) for name in _FIELDS}
+        self._values: dict[str, Floats] = {name: np.zeros((2, 0)) for name in _FIELDS}
         self._plain: dict[str, Floats] = {name: np.zeros(0) for name in _PLAIN_FIELDS}
         self._frozen: Bools = np.zeros(0, np.bool_)
+        self._derived: dict[str, Floats] = {}
         self.num_rows = 0
 
     def read(self, frame: Frame) -> Row:
         """Take a frame up without learning from it; series are matched by kind and name."""
+        self._derived = {}
         if frame.schema.series or not self._keys:
             if frame.schema is not self._schema:
                 self._align(layout_of(frame.schema))
@@ -81,19 +84,31 @@ class Baselines:
 
     def value(self, name: str, channel: int = RMS) -> Floats:
         """One learned quantity [series]: `count`, `centre`, `scale`, `slow`, `fast`, `start`..."""
-        return self._values[name][:, channel]
+        values: Floats = self._values[name][channel]
+        return values
 
     def logs(self, channel: int = RMS) -> Floats:
         """log2 of the row's values [series]."""
         return self.row.log_rms if channel == RMS else self.row.log_abs_max
 
+    def once(self, name: str, compute: Callable[[], Floats]) -> Floats:
+        """What several rules derive from the row, computed by the first; not to be written into."""
+        found = self._derived.get(name)
+        if found is None:
+            found = self._derived[name] = compute()
+        return found
+
     def deviation(self, channel: int = RMS) -> Floats:
         """Octaves above the centre [series]; NaN while a series is unknown or not measured."""
-        return self.logs(channel) - self.value("centre", channel)
+        return self.once(
+            f"deviation {channel}", lambda: self.logs(channel) - self.value("centre", channel)
+        )
 
     def growth(self, channel: int = RMS) -> Floats:
         """Octaves above the slow centre [series]."""
-        return self.logs(channel) - self.value("slow", channel)
+        return self.once(
+            f"growth {channel}", lambda: self.logs(channel) - self.value("slow", channel)
+        )
 
     def slope(self, channel: int = RMS) -> Floats:
         """Octaves a measured row, from the lag between the averages: n rows lag a ramp by n."""
@@ -126,14 +141,16 @@ class Baselines:
     def learn(self, hold: Bools | None = None) -> None:
         """Absorb the row read last, except for frozen series and those in `hold` [series]."""
         skip = self._frozen if self._frozen.shape == self.row.measured.shape else None
-        keep = np.ones(self.layout.num_series, np.bool_)
+        keep = ~self.row.bad
         for mask in (skip, hold):
             if mask is not None:
                 keep &= ~mask
-        for channel in (RMS, ABS_MAX):
-            self._follow(channel)
-            self._learn_channel(channel, keep & ~self.row.bad)
-        self._learn_zeros(keep & ~self.row.bad)
+        logs = np.stack([self.row.log_rms, self.row.log_abs_max])
+        known = np.isfinite(logs)
+        self._follow(logs, known)
+        self._learn_levels(logs, known & keep)
+        self._learn_zeros(keep)
+        self._derived = {}
         self.num_rows += 1
 
     def snapshot(self) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -150,7 +167,7 @@ class Baselines:
             "keys": [list(key) for key in self._keys],
             "num_rows": self.num_rows,
             "frozen": self._frozen,
-            "values": dict(self._values),
+            "values": {name: array.T for name, array in self._values.items()},
             "plain": dict(self._plain),
         }
 
@@ -159,7 +176,7 @@ class Baselines:
         self._keys = tuple((kind, name) for kind, name in state["keys"])
         self.num_rows = int(state["num_rows"])
         self._frozen = state["frozen"].astype(np.bool_)
-        self._values = {name: state["values"][name].copy() for name in _FIELDS}
+        self._values = {name: np.ascontiguousarray(state["values"][name].T) for name in _FIELDS}
         self._plain = {name: state["plain"][name].copy() for name in _PLAIN_FIELDS}
         self._schema = None
 
@@ -173,8 +190,8 @@ class Baselines:
         for values in (self._values, self._plain):
             for name, array in values.items():
                 empty = 0.0 if name in ("seen", "count", "zero_count") else np.nan
-                moved = np.full((layout.num_series, *array.shape[1:]), empty)
-                moved[known] = array[source[known]]
+                moved = np.full((*array.shape[:-1], layout.num_series), empty)
+                moved[..., known] = array[..., source[known]]
                 values[name] = moved
         frozen = np.zeros(layout.num_series, np.bool_)
         if self._frozen.size == len(self._keys):
@@ -182,49 +199,49 @@ class Baselines:
         self._frozen = frozen
         self._keys = layout.keys
 
-    def _follow(self, channel: int) -> None:
-        logs = self.logs(channel)
-        which = np.flatnonzero(np.isfinite(logs))
-        x = logs[which]
-        seen = self._values["seen"][which, channel]
+    def _follow(self, logs: Floats, known: Bools) -> None:
+        seen = self._values["seen"]
+        fresh = known & (seen == 0)
         for name, rows in (("fast", FAST_ROWS), ("middle", CENTRE_ROWS)):
-            old = self._values[name][which, channel]
-            old = np.where(seen == 0, x, old)
-            self._values[name][which, channel] = old + (x - old) / np.minimum(seen + 1, rows)
-        self._values["seen"][which, channel] = seen + 1
+            old = self._values[name]
+            if fresh.any():
+                np.copyto(old, logs, where=fresh)
+            old += np.where(known, logs - old, 0.0) / np.minimum(seen + 1, rows)
+        seen += known
 
-    def _learn_channel(self, channel: int, keep: Bools) -> None:
-        logs = self.logs(channel)
-        which = np.flatnonzero(keep & np.isfinite(logs))
-        if not which.size:
-            return
-        x = logs[which]
-        v = {name: self._values[name][which, channel] for name in _LEARNED}
+    def _learn_levels(self, logs: Floats, learns: Bools) -> None:
+        """Series that do not learn take part with a weight of zero, which is faster than a mask."""
+        v = self._values
         count = v["count"]
-        first = count == 0
-        for name in ("centre", "slow", "last"):
-            v[name] = np.where(first, x, v[name])
-        for name in ("scale", "noise"):
-            v[name] = np.where(first, 0.0, v[name])
-        limit = np.where(
-            count < YOUNG_ROWS, np.inf, WINSOR_SCALES * np.maximum(v["scale"], SCALE_FLOOR)
-        )
-        residual = np.clip(x - v["centre"], -limit, limit)
-        weight = np.maximum(1.0 / (count + 1), 1.0 / CENTRE_ROWS)
-        # Mean absolute deviation to standard deviation of a normal: sqrt(pi / 2).
+        first = learns & (count == 0)
+        if first.any():
+            for name in ("centre", "slow", "last"):
+                np.copyto(v[name], logs, where=first)
+            for name in ("scale", "noise"):
+                np.copyto(v[name], 0.0, where=first)
+        logs = np.where(learns, logs, v["centre"])
+        young = count < YOUNG_ROWS
+        limit = WINSOR_SCALES * np.maximum(v["scale"], SCALE_FLOOR)
+        limit[young] = np.inf
+        residual = np.clip(logs - v["centre"], -limit, limit)
+        share = 1.0 / (count + 1)
+        weight = learns * np.maximum(share, 1.0 / CENTRE_ROWS)
+        # Mean absolute deviation to standard deviation of a normal: sqrt(pi / 2). The same of a
+        # difference of two: another sqrt(2) less.
         v["scale"] += weight * (1.2533 * np.abs(residual) - v["scale"])
-        # The same of a difference of two: another sqrt(2) less.
-        step = np.clip(np.abs(x - v["last"]), 0.0, limit)
+        step = np.minimum(np.abs(logs - v["last"]), limit)
         v["noise"] += weight * (0.8862 * step - v["noise"])
         v["centre"] += weight * residual
         bounded = v["centre"] + residual
-        v["slow"] += np.maximum(1.0 / (count + 1), 1.0 / SLOW_ROWS) * (bounded - v["slow"])
-        v["peak"] = np.fmax(v["peak"], np.where(count < YOUNG_ROWS, x, bounded))
-        v["last"] = x
-        v["count"] = count + 1
-        v["start"] = np.where(count < START_ROWS, v["centre"], v["start"])
-        for name in _LEARNED:
-            self._values[name][which, channel] = v[name]
+        weight = learns * np.maximum(share, 1.0 / SLOW_ROWS)
+        v["slow"] += weight * (bounded - v["slow"])
+        level = np.where(young, logs, bounded)
+        np.fmax(v["peak"], level, out=v["peak"], where=learns)
+        np.copyto(v["last"], logs, where=learns)
+        count += learns
+        starting = learns & (count <= START_ROWS)
+        if starting.any():
+            np.copyto(v["start"], v["centre"], where=starting)
 
     def _learn_zeros(self, keep: Bools) -> None:
         zeros, units = self.row.zero_frac, self.row.inactive_unit_frac

@@ -61,11 +61,12 @@ class Collapse:
         with np.errstate(all="ignore"):
             share = np.where(layout.kind_masks[ACTIVATION], row.batch_std / row.rms, np.nan)
         known = np.isfinite(share)
-        rows = np.nan_to_num(start["rows"])
+        rows = np.fmax(start["rows"], 0.0)
         young = known & (rows < self._limits.start_rows)
-        before = np.where(rows == 0, share, start["share"])
-        start["share"] = np.where(young, before + (share - before) / (rows + 1), start["share"])
-        start["rows"] = np.where(young, rows + 1, rows)
+        if young.any():
+            before = np.where(rows == 0, share, start["share"])
+            start["share"] = np.where(young, before + (share - before) / (rows + 1), start["share"])
+            start["rows"] = np.where(young, rows + 1, rows)
         with np.errstate(invalid="ignore"):
             limit = np.minimum(self._limits.collapsed, self._limits.of_start * start["share"])
             holds = (rows >= self._limits.start_rows) & (share < limit)

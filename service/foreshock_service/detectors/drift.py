@@ -25,7 +25,7 @@ from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.window import Window
+from foreshock_service.detectors.window import Window, median
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -75,7 +75,7 @@ class Drift:
             self._start.add(loss)
         if len(self._log_z) < self._limits.window_rows:
             return []
-        start = float(np.median(self._start.array()))
+        start = self._start.median()
         then, halfway, now = _levels(self._log_z, self._limits.level_rows)
         loss_then, _, loss_now = _levels(self._loss, self._limits.level_rows)
         moved = abs(now - then)
@@ -142,9 +142,9 @@ class Drift:
 
 def _levels(window: Window, rows: int) -> tuple[float, float, float]:
     """Medians of the first rows, of those in the middle and of the last."""
-    values = window.array()
-    middle = (values.size - rows) // 2
+    values = window.values()
+    middle = (len(values) - rows) // 2
     first, between, last = (
-        float(np.median(values[start : start + rows])) for start in (0, middle, values.size - rows)
+        median(values[start : start + rows]) for start in (0, middle, len(values) - rows)
     )
     return first, between, last

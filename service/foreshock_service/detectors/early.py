@@ -17,13 +17,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.window import Window
+from foreshock_service.detectors.window import Window, median
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -81,15 +79,15 @@ class Early:
         norm = frame.scalars.get("grad_norm")
         if norm is None or not math.isfinite(norm) or norm <= 0:
             return []
-        before = self._norms.array()
+        before = self._norms.values()
         self._norms.add(norm)
-        if not before.size or (not self._joined and before.size < self._limits.start_rows):
+        if not len(before) or (not self._joined and len(before) < self._limits.start_rows):
             return []
-        median, largest = float(np.median(before)), float(before.max())
+        centre, largest = median(before), max(before)
         leaps = self._joined and norm > self._limits.joined_above_largest * largest
         leaps |= (
-            before.size >= self._limits.min_rows
-            and norm > self._limits.above_median * median
+            len(before) >= self._limits.min_rows
+            and norm > self._limits.above_median * centre
             and norm > self._limits.above_largest * largest
         )
         if not leaps:
@@ -102,9 +100,9 @@ class Early:
                 severity=Severity.WARNING,
                 statistic="grad_norm",
                 value=norm,
-                baseline=median,
-                score=math.log2(norm / median),
-                evidence={"ratio": norm / median},
+                baseline=centre,
+                score=math.log2(norm / centre),
+                evidence={"ratio": norm / centre},
             )
         ]
 
@@ -112,9 +110,9 @@ class Early:
         loss = frame.scalars.get("loss")
         if loss is None or not math.isfinite(loss):
             return []
-        before = self._losses.array()
-        if before.size >= 2:
-            largest, smallest = float(before.max()), float(before.min())
+        before = self._losses.values()
+        if len(before) >= 2:
+            largest, smallest = max(before), min(before)
             bar = max(
                 self._limits.loss_factor * largest,
                 largest + self._limits.loss_ranges * (largest - smallest),
@@ -122,7 +120,7 @@ class Early:
             if loss > bar and largest > 0:
                 # Not learned: the rows that follow are compared with those before the leap.
                 self._above.append(frame.step)
-                return self._leapt(frame, loss, float(np.median(before)))
+                return self._leapt(frame, loss, median(before))
         self._above = []
         self._losses.add(loss)
         return []

@@ -33,9 +33,9 @@ def series_findings(
 
     `since` is the step at which each series' departure began; without it, this step.
     """
-    which = np.flatnonzero(mask)
-    if not which.size:
+    if not mask.any():
         return []
+    which = np.flatnonzero(mask)
     which = which[np.argsort(order[which], kind="stable")][:MAX_FINDINGS]
     return [
         Finding(

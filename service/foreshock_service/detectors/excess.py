@@ -22,7 +22,7 @@ from foreshock_service.detectors.layout import (
     WEIGHT,
     Layout,
 )
-from foreshock_service.detectors.row import Bools, Floats
+from foreshock_service.detectors.row import Bools, Floats, middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 
 ACTIVATION_GRAD_OCTAVES: Final = 9.0
@@ -62,16 +62,19 @@ def growth_limits(layout: Layout, limits: ExcessThresholds) -> Floats:
 
 def excess_growth(baselines: Baselines, limits: ExcessThresholds) -> Floats:
     """Octaves of growth that need an explanation [series]; -inf where there is none to explain."""
+    return baselines.once("excess growth", lambda: _excess_growth(baselines, limits))
+
+
+def _excess_growth(baselines: Baselines, limits: ExcessThresholds) -> Floats:
     layout = baselines.layout
     growth = baselines.growth()
     noise = np.maximum(baselines.value("noise"), SCALE_FLOOR)
     with np.errstate(invalid="ignore"):
-        excess = np.where(growth > limits.noises * noise, growth, -np.inf)
-    excess[~layout.is_matrix] = -np.inf
+        excess = np.where((growth > limits.noises * noise) & layout.is_matrix, growth, -np.inf)
     excess[_still_small(baselines)] = -np.inf
     updates = (layout.kind == UPDATE) & np.isfinite(growth)
     if updates.any():
-        excess[updates] -= max(float(np.median(growth[updates])), 0.0)
+        excess[updates] -= max(middle(growth[updates]), 0.0)
     return excess
 
 
@@ -82,4 +85,4 @@ def _still_small(baselines: Baselines) -> Bools:
     if not peers.any():
         return np.zeros_like(weights)
     with np.errstate(invalid="ignore"):
-        return np.asarray(weights & (rms < SMALL_AMONG_PEERS * np.median(rms[peers])))
+        return np.asarray(weights & (rms < SMALL_AMONG_PEERS * middle(rms[peers])))

@@ -37,7 +37,7 @@ from foreshock_service.detectors.layout import (
     WEIGHT,
 )
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Floats
+from foreshock_service.detectors.row import Floats, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import threshold
 from foreshock_service.detectors.window import Window
@@ -102,7 +102,7 @@ class Growth:
             return []
         if len(self._logit_start) < self._limits.start_rows:
             self._logit_start.add(abs(value))
-        start = float(np.median(self._logit_start.array()))
+        start = self._logit_start.median()
         if abs(value) <= max(self._limits.logit_limit, self._limits.logit_start_factor * start):
             self._logit_rows = 0
             return []
@@ -153,7 +153,12 @@ class Growth:
     def _growth(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
         growth = excess_growth(baselines, self._limits)
-        needed = growth_limits(layout, self._limits) - self._alone(baselines)
+        needed = growth_limits(layout, self._limits)
+        far = growth > needed - self._limits.alone_octaves
+        if not far.any():
+            self._growing.update(layout, holds=far, measured=row.measured, step=frame.step)
+            return []
+        needed -= self._alone(baselines)
         with np.errstate(invalid="ignore"):
             keeps_pace = baselines.slope() * self._limits.doubling_rows > 1.0
             holds = np.asarray(
@@ -191,7 +196,7 @@ class Growth:
         known = activations & np.isfinite(growth)
         if (
             known.sum() < self._limits.alone_among
-            or np.median(np.abs(growth[known])) > self._limits.others_octaves
+            or middle(np.abs(growth[known])) > self._limits.others_octaves
         ):
             return less
         noise = np.maximum(baselines.value("noise"), SCALE_FLOOR)

@@ -89,14 +89,13 @@ class Identity:
         if not weights.any():
             return []
         excess = self._excess(baselines)
-        rows, habit = np.nan_to_num(last["rows"]), np.nan_to_num(last["habit"])
+        rows, habit = np.fmax(last["rows"], 0.0), np.fmax(last["habit"], 0.0)
         broken = follows & weights & (rows >= self._limits.first_rows) & (excess > 1.0)
         fresh: Bools = broken & (excess > self._limits.above_habit * habit)
-        change = np.abs(row.rms - last["rms"]) / np.where(last["rms"] > 0, last["rms"], np.nan)
-        found = self._found(frame, baselines, fresh, change, excess, broken)
+        found = self._found(frame, baselines, fresh, excess, broken)
         if not found:
             leapt = self._leapt(baselines)
-            found = self._found(frame, baselines, leapt, change, excess, leapt)
+            found = self._found(frame, baselines, leapt, excess, leapt)
         seen = weights & row.measured
         last["habit"] = np.where(broken, np.fmax(habit, excess), habit)
         last["rows"] = np.where(seen, rows + 1, rows)
@@ -107,23 +106,23 @@ class Identity:
 
     def _excess(self, baselines: Baselines) -> Floats:
         """The largest of the three changes, in allowances [series]; 0 where it cannot be told."""
-        layout, row, last = baselines.layout, baselines.row, self._last
-        update = layout.update_of
-        known = update >= 0
-        update_rms = np.where(known, row.rms[update], np.nan)
-        update_max = np.where(known, row.abs_max[update], np.nan)
+        layout, row, last, limits = baselines.layout, baselines.row, self._last, self._limits
+        weight = layout.updated
+        update = layout.update_of[weight]
+        rms, abs_max = last["rms"][weight], last["abs_max"][weight]
+        excess = np.zeros(layout.num_series)
         with np.errstate(all="ignore"):
-            excess: Floats = np.fmax.reduce(
-                [
-                    np.abs(row.rms - last["rms"])
-                    / (self._limits.updates * update_rms + self._limits.share * last["rms"]),
-                    np.abs(row.abs_max - last["abs_max"])
-                    / (self._limits.updates * update_max + self._limits.share * last["abs_max"]),
-                    np.abs(row.mean - last["mean"])
-                    / (self._limits.updates * update_rms + self._limits.share * last["rms"]),
-                ]
+            allowed = limits.updates * row.rms[update] + limits.share * rms
+            allowed_max = limits.updates * row.abs_max[update] + limits.share * abs_max
+            changes = (
+                np.abs(row.rms[weight] - rms) / allowed,
+                np.abs(row.abs_max[weight] - abs_max) / allowed_max,
+                np.abs(row.mean[weight] - last["mean"][weight]) / allowed,
             )
-        return np.asarray(np.nan_to_num(excess, nan=0.0, posinf=np.finfo(np.float64).max))
+            # No update and no change is 0 / 0: nothing that could not be.
+            largest = np.fmax.reduce((*changes, np.zeros(weight.size)))
+        excess[weight] = np.minimum(largest, np.finfo(np.float64).max)
+        return excess
 
     def _leapt(self, baselines: Baselines) -> Bools:
         """Weights whose update leapt with no gradient to explain it [series]."""
@@ -131,11 +130,13 @@ class Identity:
         nowhere = np.zeros(layout.num_series, np.bool_)
         deviation = baselines.deviation()
         with np.errstate(invalid="ignore"):
+            leaps = layout.kind_masks[UPDATE] & (deviation > self._limits.leap_octaves)
+            if not leaps.any():
+                return nowhere
             leaps = (
-                layout.kind_masks[UPDATE]
+                leaps
                 & layout.is_matrix
                 & (baselines.value("count") >= self._limits.leap_first_rows)
-                & (deviation > self._limits.leap_octaves)
                 & (baselines.significance() > self._limits.leap_scales)
                 & (row.log_rms > baselines.value("peak") + self._limits.leap_octaves)
             )
@@ -155,15 +156,19 @@ class Identity:
         frame: Frame,
         baselines: Baselines,
         which: Bools,
-        change: Floats,
         excess: Floats,
         together: Bools,
     ) -> list[Finding]:
+        if not which.any():
+            return []
         layout = baselines.layout
         matrices = int((layout.kind_masks[WEIGHT] & layout.is_matrix).sum())
         if together.sum() > max(self._limits.global_least, self._limits.global_share * matrices):
             return []
-        worst = float(np.nanmax(change[which], initial=0.0)) if which.any() else 0.0
+        before, now = self._last["rms"][which], baselines.row.rms[which]
+        with np.errstate(all="ignore"):
+            change = np.abs(now - before) / np.where(before > 0, before, np.nan)
+        worst = float(np.nanmax(change, initial=0.0))
         return series_findings(
             frame,
             which,

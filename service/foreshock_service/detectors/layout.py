@@ -31,7 +31,8 @@ class Layout:
     at least two dimensions (guessed from the name where the schema has no shape): biases in front
     of a normalisation layer have gradients of rounding noise, so depth rules leave vectors out.
     `symmetric` and `one_sided` mark outputs of bounded functions, of [-1, 1] and of [0, 1].
-    `update_of` and `gradient_of` are the indices of a weight's update and gradient, -1 without one.
+    `update_of` and `gradient_of` are the indices of a weight's update and gradient, -1 without one,
+    `updated` the indices of the weights that have an update.
     """
 
     schema: SeriesSchema
@@ -48,6 +49,7 @@ class Layout:
     half: Mask
     update_of: Indices
     gradient_of: Indices
+    updated: Indices
     kind_masks: tuple[Mask, ...]
     column: dict[str, int]
 
@@ -79,6 +81,7 @@ def layout_of(schema: SeriesSchema) -> Layout:
         found = [place.get((of, s.name), -1) if s.kind == "weight" else -1 for s in series]
         return np.array(found, np.int64)
 
+    update_of = partner("update")
     outputs = masks[ACTIVATION]
     deepest = depth[outputs].max() if outputs.any() else -1
     return Layout(
@@ -94,8 +97,9 @@ def layout_of(schema: SeriesSchema) -> Layout:
         symmetric=mask([s.kind == "activation" and s.module_type in _SYMMETRIC for s in series]),
         one_sided=mask([s.kind == "activation" and s.module_type in _ONE_SIDED for s in series]),
         half=mask([s.dtype == "float16" for s in series]),
-        update_of=partner("update"),
+        update_of=update_of,
         gradient_of=partner("gradient"),
+        updated=np.flatnonzero(update_of >= 0),
         kind_masks=masks,
         column={name: i for i, name in enumerate(schema.statistics)},
     )

@@ -28,13 +28,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.window import Window, centre_and_sigma
+from foreshock_service.detectors.window import Window, centre_and_sigma, median
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -115,13 +113,13 @@ class Loss:
         if self._num_rows <= self._limits.first_rows:
             self._calm.add(loss)
             if self._num_rows == self._limits.start_rows:
-                self._start = float(np.median(self._calm.array()))
+                self._start = self._calm.median()
             self._best = self._level()
             return []
         return self._judge(frame, loss)
 
     def _judge(self, frame: Frame, loss: float) -> list[Finding]:
-        calm, sigma = centre_and_sigma(self._calm.array())
+        calm, sigma = centre_and_sigma(self._calm.values())
         progress = max(self._start - self._best, 0.0)
         damage = loss - calm
         level = self._level()
@@ -214,12 +212,15 @@ class Loss:
 
     def _repeats_its_start(self) -> bool:
         """Whether the losses since the onset are the first ones of the run over again."""
-        now = np.array(self._since_onset, np.float64)
-        then = np.array(self._first[1 : 1 + now.size], np.float64)
-        if now.size < self._limits.drift_rows - 1 or then.size < now.size:
+        now = self._since_onset
+        then = self._first[1 : 1 + len(now)]
+        if len(now) < self._limits.drift_rows - 1 or len(then) < len(now):
             return False
-        damage = float(np.median(now)) - float(np.median(self._calm.array()))
-        return float(np.median(np.abs(now - then))) < self._limits.same_share * damage
+        damage = median(now) - self._calm.median()
+        return (
+            median(abs(a - b) for a, b in zip(now, then, strict=True))
+            < self._limits.same_share * damage
+        )
 
     def _begin_anew(self, loss: float) -> None:
         """The run was started over in its own log: nothing that was learned holds any more."""
@@ -230,7 +231,7 @@ class Loss:
         self._recent.add(loss)
 
     def _level(self) -> float:
-        return float(np.median(self._recent.array()))
+        return self._recent.median()
 
     def state(self) -> State:
         """The windows and the counters."""

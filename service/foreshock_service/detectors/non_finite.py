@@ -44,6 +44,8 @@ class NonFinite:
         row, layout = baselines.row, baselines.layout
         loss = frame.scalars.get("loss")
         finite_loss = loss is not None and math.isfinite(loss)
+        if finite_loss and not row.bad.any():
+            return []
         never_finite = (baselines.zero_count == 0) & (baselines.value("count") == 0)
         # An additive mask is there from the first row on and does no harm to the loss.
         mask_like = row.bad & never_finite & (layout.kind == ACTIVATION) & finite_loss

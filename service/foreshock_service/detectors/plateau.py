@@ -19,14 +19,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.layout import WEIGHT
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.window import MAD_TO_SIGMA, Window
+from foreshock_service.detectors.window import Window
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -99,7 +97,7 @@ class Plateau:
         grows = self._grows(frame, baselines)
         if self._rows < self._limits.level_rows:
             return []
-        self._best = min(self._best, float(np.median(self._recent.array())))
+        self._best = min(self._best, self._recent.median())
         return self._judge(frame, baselines, grows)
 
     def _follow_rate(self, rate: float | None) -> None:
@@ -120,34 +118,31 @@ class Plateau:
             if value is None or not math.isfinite(value):
                 continue
             recent.add(value)
-            level = float(np.median(recent.array()))
+            level = recent.median()
             if len(recent) == self._limits.level_rows and math.isnan(self._first[name]):
                 self._first[name] = level
             grows |= level > self._limits.growth * self._first[name]
         return grows
 
     def _judge(self, frame: Frame, baselines: Baselines, grows: bool) -> list[Finding]:
-        start = float(np.median(self._start.array()))
+        start = self._start.median()
         progress = start - self._best
-        noise = self._noise.array()
-        sigma = MAD_TO_SIGMA * float(np.median(np.abs(noise - np.median(noise))))
-        if progress > max(4 * self._limits.progress * abs(start), 2 * self._limits.sigmas * sigma):
-            self._over = True
+        much = progress > 4 * self._limits.progress * abs(start)
+        little = progress < self._limits.progress * abs(start)
+        if not much and not (little and self._warm_rows >= self._limits.stuck_rows):
             return []
-        stuck = progress < self._limits.progress * abs(start) and progress < max(
-            self._limits.sigmas * sigma, 1e-3 * abs(start)
-        )
+        noise = self._noise.array()
+        sigma = self._noise.spread(self._noise.median())
+        if much:
+            self._over = progress > 2 * self._limits.sigmas * sigma
+            return []
+        stuck = progress < max(self._limits.sigmas * sigma, 1e-3 * abs(start))
         third = noise.size // 3
         better = float(noise[:third].mean() - noise[-third:].mean())
         error = sigma * math.sqrt(2.0 / third)
         lately = float(noise[third : 2 * third].mean() - noise[-third:].mean())
         stuck &= better + 2.0 * error < self._limits.progress * abs(start) and lately < 2.0 * error
-        if (
-            not stuck
-            or grows
-            or self._warm_rows < self._limits.stuck_rows
-            or self._mostly_frozen(baselines)
-        ):
+        if not stuck or grows or self._mostly_frozen(baselines):
             return []
         return [
             run_finding(

@@ -90,7 +90,7 @@ class Precision:
             zeros = matrices & (row.zero_frac >= self._limits.flushed_zeros)
             tiny = zeros & (row.abs_max > 0) & (row.abs_max < self._limits.least_normal)
         holds = zeros & (tiny | (row.abs_max == 0)) if tiny.any() else np.zeros_like(zeros)
-        if holds.sum() < max(
+        if tiny.any() and holds.sum() < max(
             self._limits.least_matrices, self._limits.share_of_matrices * matrices.sum()
         ):
             holds = np.zeros_like(holds)
@@ -101,19 +101,19 @@ class Precision:
         layout, row = baselines.layout, baselines.row
         weights = layout.kind_masks[WEIGHT] & layout.is_matrix & ~layout.is_look_up
         update, gradient = layout.update_of, layout.gradient_of
-        largest = np.fmax.reduce(row.rms[layout.kind_masks[GRADIENT]], initial=0.0)
-        moved = baselines.value("seen")[update] > 0
         with np.errstate(invalid="ignore"):
-            still = (
-                weights
-                & (update >= 0)
-                & (gradient >= 0)
-                & (row.zero_frac[update] > self._limits.unchanged)
-                & ((row.rms[update] > 0) | moved)
-                & (row.rms[gradient] > self._limits.vanished * largest)
-                & (row.zero_frac[gradient] < self._limits.flushed_zeros)
-            )
-        if still.sum() < max(1.0, self._limits.share_of_matrices * weights.sum()):
+            still = weights & (update >= 0) & (row.zero_frac[update] > self._limits.unchanged)
+            if still.any():
+                largest = np.fmax.reduce(row.rms[layout.kind_masks[GRADIENT]], initial=0.0)
+                moved = baselines.value("seen")[update] > 0
+                still = (
+                    still
+                    & (gradient >= 0)
+                    & ((row.rms[update] > 0) | moved)
+                    & (row.rms[gradient] > self._limits.vanished * largest)
+                    & (row.zero_frac[gradient] < self._limits.flushed_zeros)
+                )
+        if still.any() and still.sum() < max(1.0, self._limits.share_of_matrices * weights.sum()):
             still = np.zeros_like(still)
         self._unchanged.update(
             layout, holds=still, measured=row.measured & weights, step=frame.step
@@ -139,6 +139,8 @@ class Precision:
 
     def _overflow(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
+        if not layout.half.any():
+            return []
         with np.errstate(invalid="ignore"):
             holds = layout.half & (row.abs_max > 0.5 * self._limits.largest)
         self._over.update(layout, holds=holds, measured=row.measured, step=frame.step)
@@ -160,7 +162,7 @@ class Precision:
         if scale is None or not math.isfinite(scale) or scale <= 0:
             return []
         self._scales.add(math.log2(scale))
-        largest = float(self._scales.array().max())
+        largest = self._scales.largest()
         fell = largest - math.log2(scale)
         if fell < self._limits.scale_octaves and not (scale < 1.0 and fell > 0):
             return []

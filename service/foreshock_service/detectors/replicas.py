@@ -52,15 +52,19 @@ class Replicas:
         self._since = 0
         self._layout: Layout | None = None
         self._twin: Indices = np.zeros(0, np.int64)
+        self._has_twins = False
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         layout, row = baselines.layout, baselines.row
         if layout is not self._layout:
             self._layout, self._twin = layout, _twins(layout)
+            self._has_twins = bool((self._twin >= 0).any())
         sums = [value for name, value in frame.scalars.items() if _CHECKSUM.fullmatch(name)]
         sums = [value for value in sums if value == value]
         spread = max(sums) - min(sums) if len(sums) > 1 else 0.0
+        if len(sums) < 2 and not self._has_twins:
+            return []
         with np.errstate(all="ignore"):
             differs = np.abs(row.rms - row.rms[self._twin]) / row.rms[self._twin]
         differs = np.where(self._twin >= 0, np.nan_to_num(differs), 0.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from foreshock.wire import KINDS, STATISTICS, FrameFlag, measured_flag
+from foreshock.wire import KINDS, STATISTICS, measured_flag
 
 from foreshock_service.detectors.layout import Layout
 from foreshock_service.domain.frames import Frame
@@ -14,7 +14,8 @@ from foreshock_service.domain.frames import Frame
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-_ALL_MEASURED = FrameFlag(sum(measured_flag(kind) for kind in KINDS))
+_MEASURED = tuple(int(measured_flag(kind)) for kind in KINDS)
+_ALL_MEASURED = sum(_MEASURED)
 _AS_SENT = tuple(name for name in STATISTICS if name != "count")
 
 
@@ -69,6 +70,16 @@ class Row:
         return self.columns["inactive_unit_frac"]
 
 
+def middle(values: Floats) -> float:
+    """The median of finite values: a third of the time of numpy's, which looks for NaN first."""
+    size = values.size
+    half = size // 2
+    if size % 2:
+        return float(np.partition(values, half)[half])
+    low, high = np.partition(values, (half - 1, half))[half - 1 : half + 1]
+    return float(0.5 * (low + high))
+
+
 def row_of(frame: Frame, layout: Layout) -> Row:
     """Derive rms, l2 and abs_max in float64: the square of a large float32 would overflow."""
     table = frame.stats.T.astype(np.float64, order="C")
@@ -77,14 +88,14 @@ def row_of(frame: Frame, layout: Layout) -> Row:
     columns = {name: table[column[name]] if name in column else absent for name in _AS_SENT}
     mean, std, nan_count = columns["mean"], columns["std"], columns["nan_count"]
     measured = ~np.isnan(nan_count if "nan_count" in column else mean)
-    if frame.flags & _ALL_MEASURED:
-        due = np.array([bool(frame.flags & measured_flag(kind)) for kind in KINDS])
+    flags = int(frame.flags) & _ALL_MEASURED
+    if flags and flags != _ALL_MEASURED:
+        due = np.array([bool(flags & flag) for flag in _MEASURED])
         measured &= due[layout.kind]
-        if not due.all():
-            table[:, ~measured] = np.nan
+        table[:, ~measured] = np.nan
     with np.errstate(all="ignore"):
         rms = np.hypot(mean, std)
-        bad_count = np.nan_to_num(nan_count) + np.nan_to_num(columns["inf_count"])
+        bad_count = np.fmax(nan_count, 0.0) + np.fmax(columns["inf_count"], 0.0)
         count = table[column["count"]] if "count" in column else absent
         finite_count = np.maximum(count - bad_count, 0.0)
         abs_max = np.maximum(np.abs(columns["min"]), np.abs(columns["max"]))

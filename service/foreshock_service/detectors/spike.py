@@ -31,7 +31,7 @@ from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.window import MAD_TO_SIGMA, Window
+from foreshock_service.detectors.window import Window
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -95,9 +95,8 @@ class Spike:
             self._norms.add(log_norm)
             self._peak = max(self._peak, log_norm)
             return False, []
-        values = self._norms.array()
-        centre = float(np.median(values))
-        sigma = MAD_TO_SIGMA * float(np.median(np.abs(values - centre)))
+        centre = self._norms.median()
+        sigma = self._norms.spread(centre)
         octaves = log_norm - centre
         significant = (
             octaves > self._limits.significance * sigma
@@ -132,10 +131,12 @@ class Spike:
 
     def _jumps(self, baselines: Baselines, kind: int, octaves: float) -> Bools:
         with np.errstate(invalid="ignore"):
+            far = baselines.layout.kind_masks[kind] & (baselines.deviation() > octaves)
+            if not far.any():
+                return far
             return np.asarray(
-                (baselines.layout.kind == kind)
+                far
                 & (baselines.value("count") >= self._limits.first_rows)
-                & (baselines.deviation() > octaves)
                 & (baselines.significance() > self._limits.significance)
                 & (baselines.logs() > baselines.value("peak") + self._limits.above_peak_octaves)
             )

@@ -19,16 +19,21 @@ class Streaks:
         self.since: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._keys: tuple[tuple[str, str], ...] = ()
         self._measured: Bools = np.zeros(0, np.bool_)
+        self._running = False
         self._pending: dict[tuple[Any, Any], list[Any]] = {}
 
     def update(self, layout: Layout, *, holds: Bools, measured: Bools, step: int) -> None:
         """Count a row; series that were not measured keep their count."""
         self._align(layout)
         self._measured = measured
-        begun = measured & holds & (self.rows == 0)
+        holds = measured & holds
+        if not holds.any() and not self._running:
+            return
+        begun = holds & (self.rows == 0)
         self.since[begun] = step
-        self.rows[measured & holds] += 1
         self.rows[measured & ~holds] = 0
+        self.rows += holds
+        self._running = bool(self.rows.any())
 
     def lasting(self, rows: int) -> Bools:
         """Series that were measured on this row and whose streak is at least `rows` long."""
@@ -55,7 +60,7 @@ class Streaks:
         self._keys = layout.keys
         self.rows = np.zeros(layout.num_series, np.int64)
         self.since = np.zeros(layout.num_series, np.int64)
-        self._pending = {}
+        self._pending, self._running = {}, False
         if not running:
             return
         place = {key: i for i, key in enumerate(layout.keys)}
@@ -63,3 +68,4 @@ class Streaks:
             index = place.get(key)
             if index is not None:
                 self.rows[index], self.since[index] = int(item[2]), int(item[3])
+                self._running = True

@@ -33,9 +33,8 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
-from foreshock_service.detectors.layout import WEIGHT
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Floats
+from foreshock_service.detectors.row import Floats, middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.facts import RunFacts
@@ -108,16 +107,13 @@ class Updates:
         """Findings of this row."""
         layout, row = baselines.layout, baselines.row
         self._follow_loss(frame.scalars.get("loss"))
-        weight = np.flatnonzero(
-            layout.kind_masks[WEIGHT] & layout.is_matrix & (layout.update_of >= 0)
-        )
+        weight = layout.updated[layout.is_matrix[layout.updated]]
         update = layout.update_of[weight]
-        alive = np.isfinite(row.log_rms[update]) & (row.rms[weight] > 0)
+        ratios = row.log_rms[update] - row.log_rms[weight]
+        alive = np.isfinite(ratios)
         if not alive.any():
             return []
-        weight, update = weight[alive], update[alive]
-        ratios = row.log_rms[update] - row.log_rms[weight]
-        size = float(np.median(ratios))
+        size, update = middle(ratios[alive]), update[alive]
         rate = frame.scalars.get("lr")
         found = self._large(frame, size, rate)
         found += self._small(frame, row.rms[update], size, baselines.facts)
@@ -129,16 +125,16 @@ class Updates:
         if len(self._start) < self._limits.start_rows:
             self._start.add(loss)
             return
-        start = float(np.median(self._start.array()))
+        start = self._start.median()
         self._recent.add(loss)
-        level = float(np.median(self._recent.array()))
+        level = self._recent.median()
         self._learned = start - level > self._limits.learned * abs(start)
 
     def _large(self, frame: Frame, size: float, rate: float | None) -> list[Finding]:
         self._rows += 1
         if rate is not None and rate > 0 and self._max_rate > 0:
             size -= math.log2(min(rate, self._max_rate) / self._max_rate)
-        peak = float(self._sizes.array().max()) if len(self._sizes) else size
+        peak = self._sizes.largest() if len(self._sizes) else size
         if rate is None:
             # A warm restart cannot be told from a fault by its rate: only news beyond all before.
             peak = max(peak, self._largest)
@@ -176,7 +172,7 @@ class Updates:
         if rate is not None and math.isfinite(rate):
             self._max_rate = max(self._max_rate, rate)
         if _of_adam_family(facts) and rate is not None and rate > 0:
-            value, limit = float(np.median(updates)) / rate, self._limits.share_of_rate
+            value, limit = middle(updates) / rate, self._limits.share_of_rate
             small, statistic = value < limit, "update_by_rate"
         else:
             value, limit = 2.0**size, self._limits.share_of_weight
@@ -211,11 +207,10 @@ class Updates:
             if rate <= 0:
                 return []
             size -= math.log2(rate)
-        before = self._by_rate.array()
-        if len(before) < self._limits.before_rows:
+        if len(self._by_rate) < self._limits.before_rows:
             self._by_rate.add(size)
             return []
-        level = self._level if self._fallen else float(np.median(before))
+        level = self._level if self._fallen else self._by_rate.median()
         fall = (
             self._limits.fall_octaves if _of_adam_family(facts) else self._limits.plain_fall_octaves
         )

@@ -106,6 +106,8 @@ class Vanishing:
         mask = self._small.lasting(self._limits.depth_rows) | self._zero.lasting(
             self._limits.zero_rows
         )
+        if not mask.any():
+            return []
         since = np.where(
             self._small.rows >= self._limits.depth_rows, self._small.since, self._zero.since
         )

@@ -1,8 +1,12 @@
-"""The last n values of a scalar, finite ones only."""
+"""The last n values of a scalar, finite ones only, and their order statistics.
+
+Plain lists: at a few dozen values sorting one is ten times faster than asking numpy.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,10 +30,25 @@ class Window:
         """Append; the caller has checked that the value is finite."""
         self._values.append(value)
 
-    def array(self, last: int | None = None) -> Floats:
-        """The values, oldest first, or the newest `last`."""
-        values = np.array(self._values, np.float64)
-        return values if last is None else values[-last:]
+    def values(self) -> list[float]:
+        """The values, oldest first."""
+        return list(self._values)
+
+    def array(self) -> Floats:
+        """The same as an array."""
+        return np.array(self._values, np.float64)
+
+    def median(self) -> float:
+        """NaN while there are none."""
+        return median(self._values)
+
+    def largest(self) -> float:
+        """Minus infinity while there are none."""
+        return max(self._values, default=-np.inf)
+
+    def spread(self, centre: float) -> float:
+        """Robust standard deviation around `centre`."""
+        return spread(self._values, centre)
 
     def state(self) -> list[float]:
         """The values."""
@@ -41,17 +60,29 @@ class Window:
         self._values.extend(float(v) for v in state)
 
 
-def centre_and_sigma(values: Floats) -> tuple[float, float]:
+def median(values: Iterable[float]) -> float:
+    """The middle one, or the mean of the two in the middle; NaN of nothing."""
+    ordered = sorted(values)
+    count = len(ordered)
+    if not count:
+        return float("nan")
+    half = count // 2
+    return ordered[half] if count % 2 else 0.5 * (ordered[half - 1] + ordered[half])
+
+
+def spread(values: Iterable[float], centre: float) -> float:
+    """Median absolute deviation from `centre`, as a standard deviation."""
+    return MAD_TO_SIGMA * median([abs(value - centre) for value in values])
+
+
+def centre_and_sigma(values: Sequence[float]) -> tuple[float, float]:
     """Median, and spread of the residuals of a straight line: a falling loss is not noise."""
-    centre = float(np.median(values[-20:]))
-    if values.size < 3:
+    centre = median(values[-20:])
+    size = len(values)
+    if size < 3:
         return centre, 0.0
-    x = np.arange(values.size, dtype=np.float64) - (values.size - 1) / 2
-    half = values.size // 2
-    # A robust slope: medians of the two halves.
-    slope = (np.median(values[half:]) - np.median(values[:half])) / (
-        x[half:].mean() - x[:half].mean()
-    )
-    residual = values - slope * x
-    residual -= np.median(residual)
-    return centre, MAD_TO_SIGMA * float(np.median(np.abs(residual)))
+    half = size // 2
+    # A robust slope: medians of the two halves, whose middles lie half the window apart.
+    slope = (median(values[half:]) - median(values[:half])) / (size / 2)
+    residual = [value - slope * i for i, value in enumerate(values)]
+    return centre, spread(residual, median(residual))
