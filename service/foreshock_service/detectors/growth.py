@@ -9,6 +9,9 @@
   zero initialisation slow down; a fault keeps its pace. 1000 times the slow centre needs no slope.
   An activation that grows by 16 noises while the median one stays within half an octave needs 1.5
   octaves less, after 96 rows: learning moves layers together.
+- `explosion` since the start: an activation other than attention logits stands 8 octaves above its
+  first rows and still doubles within 64 rows. A growth that is there from the beginning takes its
+  own baseline along; sound networks reach 6.3 with adapters that start at zero.
 - `update_too_large`: the same for updates, of some tensors while the median update does not follow:
   a schedule moves all of them, a fault moves some.
 """
@@ -37,7 +40,7 @@ from foreshock_service.detectors.layout import (
     WEIGHT,
 )
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Floats, middle
+from foreshock_service.detectors.row import Bools, Floats, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import threshold
 from foreshock_service.detectors.window import Window
@@ -55,6 +58,9 @@ class GrowthThresholds(ExcessThresholds):
     logit_start_factor: float = threshold(3.0, "times", "attention logits above their start")
     logit_rows: int = threshold(3, "rows", "so long must they stay above")
     start_rows: int = threshold(10, "rows", "rows that make the start of the attention logits")
+    since_start_octaves: float = threshold(
+        8.0, "octaves", "an activation above its first rows, if it still grows"
+    )
     persistent_rows: int = threshold(5, "rows", "so long must a growth last")
     doubling_rows: int = threshold(
         64, "rows", "growth that doubles no more within so many rows slows down", guard=True
@@ -154,7 +160,8 @@ class Growth:
         layout, row = baselines.layout, baselines.row
         growth = excess_growth(baselines, self._limits)
         needed = growth_limits(layout, self._limits)
-        far = growth > needed - self._limits.alone_octaves
+        risen = self._since_start(baselines)
+        far = risen | (growth > needed - self._limits.alone_octaves)
         if not far.any():
             self._growing.update(layout, holds=far, measured=row.measured, step=frame.step)
             return []
@@ -163,7 +170,7 @@ class Growth:
             keeps_pace = baselines.slope() * self._limits.doubling_rows > 1.0
             holds = np.asarray(
                 (baselines.value("count") >= self._limits.first_rows)
-                & (growth > needed)
+                & (risen | (growth > needed))
                 & (keeps_pace | (growth > self._limits.enormous_octaves))
             )
         self._growing.update(layout, holds=holds, measured=row.measured, step=frame.step)
@@ -186,6 +193,14 @@ class Growth:
                 since=self._growing.since,
             )
         return found
+
+    def _since_start(self, baselines: Baselines) -> Bools:
+        """Activations that stand far above their first rows [series]."""
+        layout = baselines.layout
+        with np.errstate(invalid="ignore"):
+            above = baselines.value("fast") - baselines.value("start")
+            risen = above > self._limits.since_start_octaves
+        return np.asarray(risen & layout.kind_masks[ACTIVATION] & ~layout.is_attention_logit)
 
     def _alone(self, baselines: Baselines) -> Floats:
         """Octaves less that an activation needs which grows while the others stay [series]."""

@@ -7,6 +7,7 @@ from typing import Final
 from foreshock_service.detectors.collapse import Collapse
 from foreshock_service.detectors.drift import Drift
 from foreshock_service.detectors.early import Early
+from foreshock_service.detectors.fading import Fading
 from foreshock_service.detectors.growth import Growth
 from foreshock_service.detectors.identity import Identity
 from foreshock_service.detectors.loss import Loss
@@ -34,6 +35,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "precision": Precision,
     "saturation": Saturation,
     "collapse": Collapse,
+    "fading": Fading,
     "drift": Drift,
     "plateau": Plateau,
     "loss": Loss,

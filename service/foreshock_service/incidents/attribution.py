@@ -4,15 +4,18 @@ Rules, in this order:
 1. Non-finite values: the first tensor in the flow that holds one (findings come in that order),
    unless a tensor that is still finite stands 256 times above its baseline: the first of those to
    leave is what overflowed further on.
-2. Gradient spikes: the tensor with the largest ratio to its own normal, never the largest norm.
+2. Gradient spikes: the first activation that jumped with them, since gradients are made of what
+   came forward; else the tensor with the largest ratio to its own normal, never the largest norm.
 3. Everything else: the earliest departure. Departures come ordered by step, then by the flow of a
    step: activations from the input up, gradients from the loss down, then updates and weights.
    A parameter's departure counts before those of what is computed from it, so when a module's
    weight or update is among the first, the module is the root and not the logits behind it.
 
-When two blocks or more lead together and share a family (`attn.qkv`), the family is claimed and no
-single block. When half of all series leave within the same steps, nobody is: a learning rate or a
-batch is nobody's fault. Confidence is the share of the leaders that belong to what is claimed.
+A module inside another one works before it, so of the two the inner one is named. When two blocks
+or more lead together and share a family (`attn.qkv`), the family is claimed and no single block.
+When half of all series leave within the same steps, nobody is: a learning rate or a batch is
+nobody's fault; nor is anybody when half of all updates are too large. Confidence is the share of
+the leaders that belong to what is claimed.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ from foreshock_service.incidents.names import family_of, module_of
 GLOBAL_SHARE: Final = 0.5
 TIE_STEPS: Final = 2
 HUGE: Final = 256.0
+JUMP: Final = 4.0
+"""What an activation must have grown by to explain a spike of the gradients."""
 TIE_SHARE: Final = 0.25
 """Departures within a quarter of the incident's age of the first one have left together."""
 NOBODYS_KINDS: Final = frozenset({"plateau", "update_too_small"})
@@ -68,6 +73,7 @@ def attribute(
     departures: Sequence[Departure],
     step: int,
     num_series: int,
+    num_updates: int,
 ) -> Cause:
     """The cause of an incident of `kind` at `step`.
 
@@ -82,6 +88,10 @@ def attribute(
         return _claim(huge[:1] or named[:1]) if named else NOBODY
     if kind in NOBODYS_KINDS:
         return NOBODY
+    if kind == "gradient_spike":
+        forward = [d for d in departures if d.series.startswith("activation:") and d.ratio >= JUMP]
+        if forward:
+            return _claim([d for d in forward if d.step == forward[0].step])
     if kind in NAMED_BY_RULE:
         if len(named) > 1 and len(named) >= GLOBAL_SHARE * num_series:
             return NOBODY
@@ -96,6 +106,10 @@ def attribute(
         return NOBODY
     if num_series > 4 and len(leaders) >= GLOBAL_SHARE * num_series:
         return NOBODY
+    if kind == "update_too_large":
+        updates = sum(d.series.startswith("update:") for d in pool)
+        if updates >= max(2.0, GLOBAL_SHARE * num_updates):
+            return NOBODY
     return _claim(leaders)
 
 
@@ -120,5 +134,12 @@ def _claim(leaders: Sequence[Departure]) -> Cause:
         if d.series.startswith(("weight:", "update:"))
     ]
     module = Counter(parameters).most_common(1)[0][0] if parameters else modules[0]
+    first = leaders[0].step
+    inner = [
+        m
+        for d, m in zip(leaders, modules, strict=True)
+        if d.step == first and m.startswith(f"{module}.")
+    ]
+    module = inner[0] if inner else module
     root = next(d for d, m in zip(leaders, modules, strict=True) if m == module)
     return Cause(module, root.series, round(counts[module] / len(modules), 3))

@@ -340,11 +340,16 @@ def _cooldown(key: str) -> int:
 def _cause(
     frame: Frame, kind: str, named: Sequence[Departure], departures: Sequence[Departure]
 ) -> Cause:
-    num_series = len(frame.schema.series)
     if not named and not departures:
         return NOBODY
+    series = frame.schema.series
     return attribute(
-        kind, named=named, departures=departures, step=frame.step, num_series=num_series
+        kind,
+        named=named,
+        departures=departures,
+        step=frame.step,
+        num_series=len(series),
+        num_updates=sum(s.kind == "update" for s in series),
     )
 
 

@@ -1,0 +1,117 @@
+"""Fading: layers whose weights or outputs shrink away while the rest of the network goes on.
+
+`representation_collapse`, a warning, on 12 measured rows: a weight matrix stands 1.75 octaves
+below the largest level that it has had, or an activation 2.25, and the median one of its kind has
+fallen by no more than half of that. A decay that is far too strong, a gain that goes to nought, a
+part of the loss that is gone: what a layer says becomes small, then the same for all inputs.
+
+The level is the running average over 8 rows, so that a single row says nothing; the outputs of the
+network are left out, since targets near zero make them small. In sound training activations fall by
+up to 1.8 octaves from their peak and matrices by 1.4.
+
+Names the tensors that have fallen furthest, weights before what they put out.
+Source: Lyle et al. 2023 (arXiv 2303.01486) for shrinking representations; the limits are ours, from
+runs of small networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from foreshock_service.detectors.baseline import START_ROWS, Baselines
+from foreshock_service.detectors.emit import series_findings
+from foreshock_service.detectors.layout import ACTIVATION, WEIGHT
+from foreshock_service.detectors.memory import SeriesMemory
+from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.row import Bools, Floats, middle
+from foreshock_service.detectors.streak import Streaks
+from foreshock_service.detectors.thresholds import Thresholds, threshold
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+NAME: Final = "fading"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FadingThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    weight_octaves: float = threshold(1.75, "octaves", "a weight below the largest level it had")
+    activation_octaves: float = threshold(2.25, "octaves", "an activation below the largest it had")
+    common_share: float = threshold(
+        0.5, "share", "of that fall: if the median one fell as far, all of them shrink", guard=True
+    )
+    rows: int = threshold(12, "rows", "so long must it last")
+
+
+class Fading:
+    """Watches weights and activations for levels that sink."""
+
+    name = NAME
+    thresholds = FadingThresholds
+
+    def __init__(self, limits: FadingThresholds | None = None) -> None:
+        self._limits = limits or FadingThresholds()
+        self._highest = SeriesMemory("level")
+        self._fading = Streaks()
+
+    def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
+        """Findings of this row."""
+        layout, limits = baselines.layout, self._limits
+        self._highest.align(layout)
+        level = baselines.value("fast")
+        highest = self._highest["level"]
+        settled = baselines.value("seen") >= START_ROWS
+        rises = settled & ~(level <= highest)
+        if rises.any():
+            highest = self._highest["level"] = np.where(rises, level, highest)
+        with np.errstate(invalid="ignore"):
+            fall = highest - level
+            weights = layout.kind_masks[WEIGHT] & layout.is_matrix
+            outputs = layout.kind_masks[ACTIVATION] & ~layout.is_output
+            faded = (weights & (fall > limits.weight_octaves)) | (
+                outputs & (fall > limits.activation_octaves)
+            )
+        if faded.any():
+            for kind in (weights, outputs):
+                known = kind & np.isfinite(fall)
+                if known.any():
+                    common = middle(fall[known])
+                    faded &= ~(kind & (common > limits.common_share * fall))
+        return self._told(frame, baselines, faded, fall)
+
+    def _told(
+        self, frame: Frame, baselines: Baselines, faded: Bools, fall: Floats
+    ) -> list[Finding]:
+        layout, row = baselines.layout, baselines.row
+        self._fading.update(layout, holds=faded, measured=row.measured, step=frame.step)
+        lasting = self._fading.lasting(self._limits.rows)
+        if not lasting.any():
+            return []
+        weights_first = np.where(layout.kind_masks[WEIGHT], 1e3, 0.0)
+        return series_findings(
+            frame,
+            lasting,
+            order=-(weights_first + np.nan_to_num(fall)),
+            detector=NAME,
+            kind="representation_collapse",
+            severity=Severity.WARNING,
+            statistic="rms",
+            value=row.rms,
+            baseline=np.exp2(self._highest["level"]),
+            score=fall,
+            since=self._fading.since,
+        )
+
+    def state(self) -> State:
+        """The largest levels and the streaks."""
+        return {"highest": self._highest.state(), "fading": self._fading.state()}
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._highest.restore(state["highest"])
+        self._fading.restore(state["fading"])
