@@ -24,6 +24,7 @@ import numpy as np
 from foreshock.wire import Series, SeriesSchema
 
 from foreshock_service.detectors.layout import Layout, layout_of
+from foreshock_service.detectors.progress import Progress
 from foreshock_service.detectors.row import Bools, Floats, Row, absent_row, row_of
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.frames import Frame
@@ -59,6 +60,7 @@ class Baselines:
 
     def __init__(self, facts: RunFacts | None = None) -> None:
         self.facts = facts or RunFacts()
+        self.progress = Progress()
         self._keys: tuple[tuple[str, str], ...] = ()
         self._schema: SeriesSchema | None = None
         self._values: dict[str, Floats] = {name: np.zeros((2, 0)) for name in _FIELDS}
@@ -70,6 +72,7 @@ class Baselines:
     def read(self, frame: Frame) -> Row:
         """Take a frame up without learning from it; series are matched by kind and name."""
         self._derived = {}
+        self.progress.follow(frame.scalars.get("loss"))
         if frame.schema.series or not self._keys:
             if frame.schema is not self._schema:
                 self._align(layout_of(frame.schema))
@@ -166,6 +169,7 @@ class Baselines:
         return {
             "keys": [list(key) for key in self._keys],
             "num_rows": self.num_rows,
+            "progress": self.progress.state(),
             "frozen": self._frozen,
             "values": {name: array.T for name, array in self._values.items()},
             "plain": dict(self._plain),
@@ -175,6 +179,7 @@ class Baselines:
         """Take up a state; the next frame's schema may differ from the one it was saved under."""
         self._keys = tuple((kind, name) for kind, name in state["keys"])
         self.num_rows = int(state["num_rows"])
+        self.progress.restore(state["progress"])
         self._frozen = state["frozen"].astype(np.bool_)
         self._values = {name: np.ascontiguousarray(state["values"][name].T) for name in _FIELDS}
         self._plain = {name: state["plain"][name].copy() for name in _PLAIN_FIELDS}

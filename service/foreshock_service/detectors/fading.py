@@ -1,13 +1,13 @@
 """Fading: layers whose weights or outputs shrink away while the rest of the network goes on.
 
 `representation_collapse`, a warning, on 12 measured rows: a weight matrix stands 1.75 octaves
-below the largest level that it has had, or an activation 2.25, and the median one of its kind has
+below the largest level that it has had, or an activation 3, and the median one of its kind has
 fallen by no more than half of that. A decay that is far too strong, a gain that goes to nought, a
 part of the loss that is gone: what a layer says becomes small, then the same for all inputs.
 
 The level is the running average over 8 rows, so that a single row says nothing; the outputs of the
 network are left out, since targets near zero make them small. In sound training activations fall by
-up to 1.8 octaves from their peak and matrices by 1.4.
+up to 2.5 octaves from their peak and matrices by 1.4.
 
 Names the tensors that have fallen furthest, weights before what they put out.
 Source: Lyle et al. 2023 (arXiv 2303.01486) for shrinking representations; the limits are ours, from
@@ -41,7 +41,7 @@ class FadingThresholds(Thresholds):
     """The numbers of the rules above."""
 
     weight_octaves: float = threshold(1.75, "octaves", "a weight below the largest level it had")
-    activation_octaves: float = threshold(2.25, "octaves", "an activation below the largest it had")
+    activation_octaves: float = threshold(3.0, "octaves", "an activation below the largest it had")
     common_share: float = threshold(
         0.5, "share", "of that fall: if the median one fell as far, all of them shrink", guard=True
     )

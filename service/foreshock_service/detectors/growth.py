@@ -1,12 +1,15 @@
 """Growth: attention logits leaving the useful range, and series that grow without end.
 
 - `attention_logit_growth`: the logged `attn_logit_max`, or the largest absolute value of an
-  observed activation whose name says attention logits, exceeds max(25, 3 times its start) on 3
+  observed activation whose name says attention logits, exceeds max(40, 3 times its start) on 3
   measured rows. Logits have an absolute scale, since softmax saturates: Wortsman et al. 2023 (arXiv
-  2309.14322) see every run above 1e4 diverge and damage from 1e3; at 25 one key is left.
+  2309.14322) see every run above 1e4 diverge and damage from 1e3; at 40 one key is left, and sound
+  small models stay below 20.
 - `explosion`: a series stands above its slow centre by its kind's octaves, by 8 times its
   row-to-row noise, on 5 measured rows, and still doubles within 64 rows. Early growth, warm-up and
   zero initialisation slow down; a fault keeps its pace. 1000 times the slow centre needs no slope.
+  Weights are judged after 96 rows, for most of them are on their way from their first values, and
+  nothing at all while the loss falls by a tenth within 32 rows: what grows then is learning.
   An activation that grows by 16 noises while the median one stays within half an octave needs 1.5
   octaves less, after 96 rows: learning moves layers together.
 - `explosion` since the start: an activation other than attention logits stands 8 octaves above its
@@ -54,7 +57,7 @@ NAME: Final = "growth"
 class GrowthThresholds(ExcessThresholds):
     """The numbers of the rules above."""
 
-    logit_limit: float = threshold(25.0, "value", "attention logits below it are always sound")
+    logit_limit: float = threshold(40.0, "value", "attention logits below it are always sound")
     logit_start_factor: float = threshold(3.0, "times", "attention logits above their start")
     logit_rows: int = threshold(3, "rows", "so long must they stay above")
     start_rows: int = threshold(10, "rows", "rows that make the start of the attention logits")
@@ -167,12 +170,15 @@ class Growth:
             return []
         needed -= self._alone(baselines)
         with np.errstate(invalid="ignore"):
+            count, weights = baselines.value("count"), layout.kind_masks[WEIGHT]
             keeps_pace = baselines.slope() * self._limits.doubling_rows > 1.0
             holds = np.asarray(
-                (baselines.value("count") >= self._limits.first_rows)
-                & (risen | (growth > needed))
+                (risen | (growth > needed))
                 & (keeps_pace | (growth > self._limits.enormous_octaves))
+                & (count >= np.where(weights, self._limits.settled_rows, self._limits.first_rows))
             )
+        if baselines.progress.falls:
+            holds &= growth > self._limits.enormous_octaves
         self._growing.update(layout, holds=holds, measured=row.measured, step=frame.step)
         mask = self._growing.lasting(self._limits.persistent_rows)
         updates = mask & (layout.kind == UPDATE)

@@ -70,6 +70,11 @@ class LossThresholds(Thresholds):
     level_rows: int = threshold(16, "rows", "losses that make a level for slow rises")
     drift_rows: int = threshold(16, "rows", "so long must a slow rise stand")
     drift_share: float = threshold(0.5, "share", "of all progress that it must undo")
+    leap_factor: float = threshold(8.0, "times", "a loss near zero above its level")
+    leap_above_largest: float = threshold(2.0, "times", "and above the largest of the calm ones")
+    leap_share: float = threshold(0.03, "share", "of all progress that it undoes at the least")
+    rise_factor: float = threshold(10.0, "times", "a level near zero above the best one")
+    rise_share: float = threshold(0.1, "share", "of all progress that it undoes at the least")
     recovering: float = threshold(
         0.3, "share", "of the way back: then a loss is recovering, and only a spike", guard=True
     )
@@ -132,7 +137,7 @@ class Loss:
         if progress < self._limits.sigmas * sigma:
             # A loss that never fell has nothing to lose: only a change beyond all it ever did.
             bar = max(bar, 2 * self._limits.sigmas * sigma, 0.5 * abs(calm))
-        damaged = damage > bar
+        damaged = damage > bar or self._leaps(loss, calm, damage, progress)
         if self._damaged_rows and len(self._since_onset) < self._limits.lasting_rows:
             self._since_onset.append(loss)
         self._damaged = [*self._damaged[-4:], frame.step if damaged else -1]
@@ -157,6 +162,11 @@ class Loss:
             self._limits.share_of_level * abs(self._best),
             self._tail,
         )
+        if self._best > 0:
+            # Near zero a rise to many times the best level is plain long before it undoes the rest.
+            far = (self._limits.rise_factor - 1.0) * self._best
+            near_zero = max(far, self._limits.rise_share * progress, 8.0 * sigma, 0.25 * self._tail)
+            drift_bar = min(drift_bar, near_zero)
         drifted = progress > self._limits.sigmas * sigma and level - self._best > drift_bar
         self._worst_level = max(self._worst_level, level) if damaged or drifted else level
         self._drift_rows = self._drift_rows + 1 if drifted else 0
@@ -200,6 +210,16 @@ class Loss:
                 evidence=evidence,
             )
         ]
+
+    def _leaps(self, loss: float, calm: float, damage: float, progress: float) -> bool:
+        """A loss near zero that leaps to many times its level, though little is undone yet."""
+        limits = self._limits
+        return (
+            calm > 0
+            and loss > limits.leap_factor * calm
+            and loss > limits.leap_above_largest * self._calm.largest()
+            and damage > limits.leap_share * progress > 0
+        )
 
     def _pass_by(self) -> None:
         """An excursion is over: what the run does by itself, told or not, is no news the next time.

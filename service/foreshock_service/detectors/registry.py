@@ -10,6 +10,7 @@ from foreshock_service.detectors.early import Early
 from foreshock_service.detectors.fading import Fading
 from foreshock_service.detectors.growth import Growth
 from foreshock_service.detectors.identity import Identity
+from foreshock_service.detectors.lone import Lone
 from foreshock_service.detectors.loss import Loss
 from foreshock_service.detectors.non_finite import NonFinite
 from foreshock_service.detectors.plateau import Plateau
@@ -21,6 +22,7 @@ from foreshock_service.detectors.saturation import Saturation
 from foreshock_service.detectors.spike import Spike
 from foreshock_service.detectors.updates import Updates
 from foreshock_service.detectors.vanishing import Vanishing
+from foreshock_service.detectors.windfall import Windfall
 
 DETECTORS: Final[dict[str, DetectorClass]] = {
     "non_finite": NonFinite,
@@ -30,6 +32,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "early": Early,
     "growth": Growth,
     "spike": Spike,
+    "lone": Lone,
     "updates": Updates,
     "vanishing": Vanishing,
     "precision": Precision,
@@ -39,4 +42,5 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "drift": Drift,
     "plateau": Plateau,
     "loss": Loss,
+    "windfall": Windfall,
 }

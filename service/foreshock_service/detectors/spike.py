@@ -52,6 +52,9 @@ class SpikeThresholds(Thresholds):
         math.log2(48), "octaves", "one tensor's gradient above its centre (48 times)"
     )
     activation_octaves: float = threshold(2.0, "octaves", "an activation above its centre")
+    output_octaves: float = threshold(
+        4.0, "octaves", "the same for outputs, and for all while the loss falls by a tenth"
+    )
     calm_octaves: float = threshold(
         2.0, "octaves", "the median gradient stays within, when one tensor is judged", guard=True
     )
@@ -167,9 +170,15 @@ class Spike:
     def _activations(
         self, frame: Frame, baselines: Baselines, jumps: Bools, norm_jump: bool
     ) -> list[Finding]:
+        layout = baselines.layout
+        with np.errstate(invalid="ignore"):
+            # Outputs start near zero, and all of it grows when the loss begins to fall.
+            free = jumps & (baselines.deviation() < self._limits.output_octaves)
+        if baselines.progress.falls:
+            jumps = jumps & ~free
+        jumps = jumps & ~(free & layout.is_output)
         if not jumps.any():
             return []
-        layout = baselines.layout
         known = (layout.kind == ACTIVATION) & (baselines.value("count") >= YOUNG_ROWS)
         first = int(layout.depth[known].min())
         at_input = bool((jumps & (layout.depth == first)).any())
