@@ -23,6 +23,7 @@ from foreshock_service.pipeline.detect import Detection
 from foreshock_service.pipeline.ingest import Ingest
 from foreshock_service.pipeline.notify import Notify
 from foreshock_service.pipeline.retain import retain_once
+from foreshock_service.pipeline.watchdog import Watchdog
 from foreshock_service.settings import ServiceSettings
 from foreshock_service.store.schema import check_current, upgrade
 from foreshock_service.store.session import Store
@@ -33,6 +34,9 @@ from foreshock_service.worker import Stage, Worker
 COMPACT_INTERVAL_SECONDS: Final = 2.0
 RETAIN_INTERVAL_SECONDS: Final = 60.0
 NOTIFY_INTERVAL_SECONDS: Final = 1.0
+WATCHDOG_INTERVAL_SECONDS: Final = 5.0
+_OPENING: Final = ("detect", "watchdog")
+"""Stages whose work a page that is open wants to see at once."""
 
 
 def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
@@ -52,6 +56,7 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
         hub = Hub()
         ingest = Ingest(opened, settings, on_commit=lambda run, _upto: hub.publish(run))
         detection = Detection(opened, settings)
+        watchdog = Watchdog(opened, settings)
         notify = Notify(opened, settings, notifiers)
         worker = Worker(
             [
@@ -59,6 +64,11 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
                     name="detect",
                     run_once=detection.run_once,
                     interval_seconds=settings.detect_interval_seconds,
+                ),
+                Stage(
+                    name="watchdog",
+                    run_once=watchdog.run_once,
+                    interval_seconds=WATCHDOG_INTERVAL_SECONDS,
                 ),
                 Stage(
                     name="compact",
@@ -76,7 +86,7 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
                     interval_seconds=NOTIFY_INTERVAL_SECONDS,
                 ),
             ],
-            on_work=lambda stage: hub.publish_all() if stage == "detect" else None,
+            on_work=lambda stage: hub.publish_all() if stage in _OPENING else None,
         )
         app.state.context = Context(
             settings=settings,

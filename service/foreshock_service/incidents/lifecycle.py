@@ -35,6 +35,7 @@ KIND_RANK: Final = {
     "attention_logit_growth": 2,
     "precision_overflow": 2,
     "representation_collapse": 2,
+    "silent_client": 2,
     "weight_corruption": 6,
     "replica_divergence": 6,
     "explosion": 3,

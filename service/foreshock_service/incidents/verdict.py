@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from foreshock_service.domain.incidents import Incident, State, Transition
+from foreshock_service.incidents import silence_words
 
 
 def sentence(incident: Incident, transition: Transition | None = None) -> str:
     """What an incident says of itself now, or on the given transition."""
+    if incident.kind == silence_words.SILENT_CLIENT:
+        return silence_words.told(incident, transition)
     if transition is Transition.ACKNOWLEDGED:
         return f"Acknowledged by {incident.acknowledged_by}: {_story(incident)}"
     if transition is Transition.RESOLVED or incident.state is State.RESOLVED:

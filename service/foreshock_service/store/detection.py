@@ -101,6 +101,20 @@ def renew_lease(
     return session.connection.execute(statement).rowcount == 1
 
 
+def interrupt_lease(session: WriteSession, run_id: str) -> None:
+    """Have whoever reads the run begin its unit of work again, and lock the lease's row until the
+    end of this transaction.
+
+    Another stage that opens an incident calls it first: the numbers of a run's incidents are given
+    out under its lease, and detection may have taken the next one already.
+    """
+    row = {"run_id": run_id, "owner": "", "epoch": 0, "expires_at": 0.0}
+    insert_new(session, run_lease, [row])
+    session.connection.execute(
+        update(run_lease).where(run_lease.c.run_id == run_id).values(epoch=run_lease.c.epoch + 1)
+    )
+
+
 def release_leases(session: WriteSession, *, owner: str) -> None:
     """Give back all leases of an owner, so that the next one need not wait for them to run out."""
     session.connection.execute(

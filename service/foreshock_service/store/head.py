@@ -52,6 +52,19 @@ def first_heads(session: ReadSession, run_ids: Sequence[str]) -> dict[str, RunHe
     return {row.run_id: _head(session, row) for row in session.connection.execute(query)}
 
 
+def rank_heads(session: ReadSession, run_ids: Sequence[str]) -> dict[str, list[RunHead]]:
+    """Every rank's head of each run, without statistics, in order of rank."""
+    query = (
+        select(*_WITHOUT_STATS)
+        .where(run_head.c.run_id.in_(run_ids))
+        .order_by(run_head.c.run_id, run_head.c.rank)
+    )
+    found: dict[str, list[RunHead]] = {run_id: [] for run_id in run_ids}
+    for row in session.connection.execute(query):
+        found[row.run_id].append(_head(session, row))
+    return found
+
+
 def heads(session: ReadSession, run_ids: Sequence[str]) -> list[RunHead]:
     """Every rank's head of the runs, with statistics, ordered by run and rank."""
     query = (

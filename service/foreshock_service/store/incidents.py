@@ -66,6 +66,29 @@ def incidents_of(session: ReadSession, run_ids: Sequence[str]) -> dict[str, list
     return found
 
 
+def open_of_kind(session: ReadSession, kind: str) -> list[StoredIncident]:
+    """The open incidents of a kind in all runs."""
+    query = (
+        select(incident_table)
+        .where(incident_table.c.kind == kind, incident_table.c.state == str(State.OPEN))
+        .order_by(incident_table.c.run_id, incident_table.c.number)
+    )
+    return [_stored(row) for row in session.connection.execute(query)]
+
+
+def of_kind(
+    session: ReadSession, run_id: str, kind: str, *, limit: int = 100
+) -> list[StoredIncident]:
+    """A run's incidents of a kind in any state, the newest first."""
+    query = (
+        select(incident_table)
+        .where(incident_table.c.run_id == run_id, incident_table.c.kind == kind)
+        .order_by(incident_table.c.number.desc())
+        .limit(limit)
+    )
+    return [_stored(row) for row in session.connection.execute(query)]
+
+
 def get_incident(session: ReadSession, run_id: str, number: int) -> StoredIncident:
     """One incident.
 

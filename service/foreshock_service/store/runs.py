@@ -67,6 +67,12 @@ def get(session: ReadSession, run_id: str) -> Run:
     return _run(row)
 
 
+def get_many(session: ReadSession, run_ids: Sequence[str]) -> list[Run]:
+    """Those of the runs that there are, by id."""
+    query = select(run).where(run.c.run_id.in_(run_ids)).order_by(run.c.run_id)
+    return [_run(row) for row in session.connection.execute(query)]
+
+
 def attempts(session: ReadSession, run_id: str) -> list[Attempt]:
     """The attempts of a run, the first start first."""
     query = select(attempt).where(attempt.c.run_id == run_id).order_by(attempt.c.attempt)

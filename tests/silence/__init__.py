@@ -1,0 +1,1 @@
+"""Runs that stop sending, and the stage that notices."""
