@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from foreshock_service.detectors.registry import DETECTORS
+from foreshock_service.incidents import silence, silence_words
 
 from tests.docs.markdown import ROOT, anchors, links
 
@@ -38,10 +39,35 @@ def _kinds_in(source: str) -> Iterator[str]:
             yield from _texts(node.value if isinstance(node, ast.Assign) else node.iter)
 
 
+STAGES = {"watchdog": (silence, {"SILENT_CLIENT": silence_words.SILENT_CLIENT})}
+"""Stages that open incidents by a rule of their own: the module of the rule, and the constants that
+it passes as `kind`."""
+
+
+def _kinds_of_stage(stage: str) -> set[str]:
+    """Constants of the stage that its rule passes as `kind=`."""
+    module, constants = STAGES[stage]
+    return {
+        constants[name.id]
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.keyword) and node.arg == "kind"
+        for name in ast.walk(node.value)
+        if isinstance(name, ast.Name) and name.id in constants
+    }
+
+
+def _speakers() -> dict[str, set[str]]:
+    """By the heading of a rule, the kinds that it speaks of: detectors and stages."""
+    spoken = {
+        name: set(_kinds_in(inspect.getsource(sys.modules[make.__module__])))
+        for name, make in DETECTORS.items()
+    }
+    return spoken | {stage: _kinds_of_stage(stage) for stage in STAGES}
+
+
 def kinds() -> set[str]:
-    """Every kind that the detectors in the registry can speak of."""
-    modules = {inspect.getmodule(make) for make in DETECTORS.values()}
-    return {kind for module in modules if module for kind in _kinds_in(inspect.getsource(module))}
+    """Every kind that a detector in the registry or a stage can speak of."""
+    return {kind for spoken in _speakers().values() for kind in spoken}
 
 
 PAGES = sorted(path for path in FOLDER.glob("*.md") if path != INDEX)
@@ -64,7 +90,7 @@ def test_a_page_answers_the_same_questions(page: Path) -> None:
     assert anchors(page) > SECTIONS
     assert f"Kind `{page.stem}`." in page.read_text()
     rules = [link for link in links(page) if link.startswith("../detection.md#")]
-    assert {link.partition("#")[2] for link in rules} <= DETECTORS.keys()
+    assert {link.partition("#")[2] for link in rules} <= _speakers().keys()
     assert rules
 
 
@@ -72,11 +98,7 @@ def test_a_page_answers_the_same_questions(page: Path) -> None:
 def test_a_page_points_to_the_detectors_that_speak_of_its_kind(page: Path) -> None:
     """A rule that moved to another detector takes the link with it."""
     linked = {link.partition("#")[2] for link in links(page) if "detection.md#" in link}
-    speak = {
-        name
-        for name, make in DETECTORS.items()
-        if page.stem in _kinds_in(inspect.getsource(sys.modules[make.__module__]))
-    }
+    speak = {name for name, spoken in _speakers().items() if page.stem in spoken}
     assert linked == speak
 
 

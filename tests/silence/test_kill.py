@@ -17,8 +17,8 @@ from tests.factories import START_SECONDS
 from tests.silence.runs import Place
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = 60
-KILLS = 8
+RUNS = 40
+KILLS = 5
 
 
 def _start(url: str) -> subprocess.Popen[bytes]:
@@ -32,7 +32,7 @@ def _start(url: str) -> subprocess.Popen[bytes]:
 def test_two_processes_that_are_killed_tell_each_silence_once(
     store: Store, database_url: str
 ) -> None:
-    """Sixty runs, sixty incidents, each with an alert for its opening and one for its worsening."""
+    """Forty runs, forty incidents, each with an alert for its opening and one for its worsening."""
     place = Place(store)
     for number in range(RUNS):
         place.send(f"r{number}")

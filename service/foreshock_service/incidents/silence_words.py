@@ -19,14 +19,14 @@ def told(incident: Incident, transition: Transition | None = None) -> str:
     if transition is Transition.ACKNOWLEDGED:
         return f"Acknowledged by {incident.acknowledged_by}: {_story(incident)}"
     if "ended" in evidence:
-        return f"The run {evidence['ended']} after {_span(evidence)} in which it sent {nothing}"
+        return f"The run {evidence['ended']} after {length(evidence)} in which it sent {nothing}"
     if incident.state is State.RESOLVED:
         return f"Resolved by {incident.acknowledged_by}: {_story(incident)}"
     if incident.state is State.RECOVERED:
         verb = "send again" if _is_many(evidence) else "sends again"
         if "restarted" in evidence:
             verb = "started again"
-        return f"{_who(evidence)} {verb} after {_span(evidence)} in which it sent {nothing}"
+        return f"{_who(evidence)} {verb} after {length(evidence)} in which it sent {nothing}"
     return _story(incident)
 
 
@@ -39,13 +39,21 @@ def span(seconds: float) -> dict[str, float | int | str]:
     return {"value": round(seconds / 3600, 1), "unit": "hours"}
 
 
+def length(evidence: Evidence) -> str:
+    """How long it lasted, or has lasted so far."""
+    value, unit = evidence.get("value"), str(evidence.get("unit", "seconds"))
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "some time"
+    return f"{value:g} {unit.removesuffix('s') if value == 1 else unit}"
+
+
 def _story(incident: Incident) -> str:
     evidence = incident.evidence
     usual = evidence.get("usual_seconds")
     often = f"; usually every {usual:g} s" if isinstance(usual, int | float) else ""
     have = "have" if _is_many(evidence) else "has"
     others = " while the other ranks go on" if "ranks" in evidence else ""
-    long = f"({_span(evidence)}{often})"
+    long = f"({length(evidence)}{often})"
     return f"{_who(evidence)} {have} sent nothing {_since(incident)} {long}{others}"
 
 
@@ -63,10 +71,3 @@ def _is_many(evidence: Evidence) -> bool:
 def _since(incident: Incident) -> str:
     step = incident.evidence.get("last_step")
     return "since it started" if step is None else f"since step {step}"
-
-
-def _span(evidence: Evidence) -> str:
-    value, unit = evidence.get("value"), str(evidence.get("unit", "seconds"))
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return "some time"
-    return f"{value:g} {unit.removesuffix('s') if value == 1 else unit}"

@@ -10,6 +10,7 @@ from typing import Final
 from foreshock_service.domain.findings import Severity
 from foreshock_service.domain.incidents import Incident, State
 from foreshock_service.domain.runs import Run, RunStatus
+from foreshock_service.incidents.silence_words import SILENT_CLIENT
 
 SILENT_SECONDS: Final = 600.0
 """A running run that sends nothing for this long hangs, or its connection is gone."""
@@ -44,10 +45,12 @@ def health_of(run: Run, incidents: Sequence[Incident], *, now: float) -> Health:
     if run.status is RunStatus.FINISHED:
         return Health("Done", "ended", Group.FINISHED)
     alive = [incident for incident in incidents if incident.state is State.OPEN]
-    if any(incident.severity is Severity.CRITICAL for incident in alive):
-        return Health("Critical", "critical", Group.ATTENTION)
+    critical = any(incident.severity is Severity.CRITICAL for incident in alive)
     if alive:
-        return Health("Warning", "warning", Group.ATTENTION)
+        word = "Critical" if critical else "Warning"
+        if all(incident.kind == SILENT_CLIENT for incident in alive):
+            word = "Silent"
+        return Health(word, "critical" if critical else "warning", Group.ATTENTION)
     if now - run.heard_at > SILENT_SECONDS:
         return Health("Silent", "warning", Group.ATTENTION)
     if any(incident.state is State.RECOVERED for incident in incidents):

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from foreshock_service.domain.incidents import Departure, Incident, State
 from foreshock_service.domain.runs import RunEvent
+from foreshock_service.incidents.silence_words import SILENT_CLIENT
 from foreshock_service.web.verdict import last_clean_checkpoint
 from foreshock_service.web.words import measure, ratio, steps, whole
 
@@ -134,6 +135,9 @@ def _sequence(incident: Incident, events: Sequence[RunEvent]) -> Sequence[Moment
         moments.append(Moment(at=clean, text="the last checkpoint before it began"))
     root = (incident.root_series or "").partition(":")[2] or incident.group
     began = f"{root} leaves its baseline" if root else "the run leaves its baseline"
+    back = "everything is back inside its baseline"
+    if incident.kind == SILENT_CLIENT:
+        began, back = "the last step that came", "frames come again"
     moments.append(Moment(at=incident.onset_step, text=began, tone=tone))
     others = [d for d in incident.departures if d.series != incident.root_series]
     if others:
@@ -147,8 +151,7 @@ def _sequence(incident: Incident, events: Sequence[RunEvent]) -> Sequence[Moment
         text = f"the loss moves, {steps(lead)} later" if lead > 0 else "the loss moves"
         moments.append(Moment(at=incident.loss_step, text=text))
     if incident.recovered_step is not None:
-        text = "everything is back inside its baseline"
-        moments.append(Moment(at=incident.recovered_step, text=text, tone="good"))
+        moments.append(Moment(at=incident.recovered_step, text=back, tone="good"))
     for event in events:
         inside = event.step is not None and event.step >= incident.onset_step
         if event.kind == "exception" and event.step is not None and inside:

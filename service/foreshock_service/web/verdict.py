@@ -8,10 +8,15 @@ from typing import Final
 
 from foreshock_service.domain.incidents import Incident, State
 from foreshock_service.domain.runs import RunEvent
+from foreshock_service.incidents.silence_words import SILENT_CLIENT, length
 from foreshock_service.web.health import Health
 from foreshock_service.web.words import ratio, steps, whole
 
 _DEFAULT_DETAIL: Final = "Every layer is measured against its own baseline."
+_SILENT_DETAIL: Final = (
+    "What happened since then is not known: the training hangs, was killed, or cannot reach the "
+    "service."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +97,8 @@ def _state(incident: Incident) -> str:
 
 
 def _detail(incident: Incident) -> str:
+    if incident.kind == SILENT_CLIENT:
+        return _SILENT_DETAIL if incident.state is State.OPEN else _DEFAULT_DETAIL
     sentences = []
     if incident.num_affected and incident.num_series:
         off = f"{whole(incident.num_affected)} of {whole(incident.num_series)} tensors"
@@ -108,6 +115,8 @@ def _detail(incident: Incident) -> str:
 
 
 def _facts(incident: Incident, events: Sequence[RunEvent], newest_step: int) -> tuple[Fact, ...]:
+    if incident.kind == SILENT_CLIENT:
+        return (*_silence_facts(incident), *_checkpoint_facts(incident, events, newest_step))
     onset = whole(incident.onset_step)
     first = (incident.root_series or "").partition(":")[2] or incident.group
     facts = [
@@ -128,11 +137,27 @@ def _facts(incident: Incident, events: Sequence[RunEvent], newest_step: int) -> 
     if incident.num_series:
         value = f"{whole(incident.num_affected)} of {whole(incident.num_series)}"
         facts.append(Fact(name="Tensors affected", value=value, note="off their baseline"))
+    return (*facts, *_checkpoint_facts(incident, events, newest_step))
+
+
+def _silence_facts(incident: Incident) -> tuple[Fact, ...]:
+    usual = incident.evidence.get("usual_seconds")
+    often = f"usually every {usual:g} s" if isinstance(usual, int | float) else ""
+    host = str(incident.evidence.get("host", ""))
+    return (
+        Fact(name="Last step that came", value=whole(incident.onset_step), note=host),
+        Fact(name="Nothing came for", value=length(incident.evidence), note=often),
+    )
+
+
+def _checkpoint_facts(
+    incident: Incident, events: Sequence[RunEvent], newest_step: int
+) -> tuple[Fact, ...]:
     clean = last_clean_checkpoint(events, incident.onset_step)
-    if clean is not None:
-        note = f"{steps(max(0, newest_step - clean))} to redo"
-        facts.append(Fact(name="Last clean checkpoint", value=whole(clean), note=note))
-    return tuple(facts)
+    if clean is None:
+        return ()
+    note = f"{steps(max(0, newest_step - clean))} to redo"
+    return (Fact(name="Last clean checkpoint", value=whole(clean), note=note),)
 
 
 def last_clean_checkpoint(events: Sequence[RunEvent], onset_step: int) -> int | None:
