@@ -19,6 +19,7 @@ from foreshock_service.api.security import BrowserGuard
 from foreshock_service.exposition.health import ServiceMetrics
 from foreshock_service.notifiers.registry import build_notifiers
 from foreshock_service.pipeline.compact import compact_once
+from foreshock_service.pipeline.compare import Compare
 from foreshock_service.pipeline.detect import Detection
 from foreshock_service.pipeline.ingest import Ingest
 from foreshock_service.pipeline.notify import Notify
@@ -33,9 +34,10 @@ from foreshock_service.worker import Stage, Worker
 
 COMPACT_INTERVAL_SECONDS: Final = 2.0
 RETAIN_INTERVAL_SECONDS: Final = 60.0
+COMPARE_INTERVAL_SECONDS: Final = 1.0
 NOTIFY_INTERVAL_SECONDS: Final = 1.0
 WATCHDOG_INTERVAL_SECONDS: Final = 5.0
-_OPENING: Final = ("detect", "watchdog")
+_OPENING: Final = ("detect", "compare", "watchdog")
 """Stages whose work a page that is open wants to see at once."""
 
 
@@ -56,6 +58,7 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
         hub = Hub()
         ingest = Ingest(opened, settings, on_commit=lambda run, _upto: hub.publish(run))
         detection = Detection(opened, settings)
+        compare = Compare(opened, settings, owner=detection.owner)
         watchdog = Watchdog(opened, settings)
         notify = Notify(opened, settings, notifiers)
         worker = Worker(
@@ -64,6 +67,11 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
                     name="detect",
                     run_once=detection.run_once,
                     interval_seconds=settings.detect_interval_seconds,
+                ),
+                Stage(
+                    name="compare",
+                    run_once=compare.run_once,
+                    interval_seconds=COMPARE_INTERVAL_SECONDS,
                 ),
                 Stage(
                     name="watchdog",

@@ -149,8 +149,19 @@ def _corruption(incident: Incident) -> str:
 
 
 def _replicas(incident: Incident) -> str:
-    where = f", furthest in {incident.group}" if incident.group else ""
-    return f"The ranks no longer hold the same weights from step {incident.onset_step}{where}"
+    evidence, since = incident.evidence, f"from step {incident.onset_step}"
+    if "ranks" not in evidence:
+        where = f", furthest in {incident.group}" if incident.group else ""
+        return f"The ranks no longer hold the same weights {since}{where}"
+    differ = f" ({evidence.get('num_apart')} of {evidence.get('num_compared')} weights differ)"
+    where = f", first in {incident.group}" if incident.group else ""
+    host = f" on {evidence['host']}" if evidence.get("host") else ""
+    who = f"Rank {evidence['ranks']}{host} no longer holds"
+    if "," in str(evidence["ranks"]):
+        who = f"Ranks {evidence['ranks']}{host} no longer hold"
+    if evidence.get("num_odd") == evidence.get("num_ranks"):
+        return f"{who} the same weights {since}{where}{differ}"
+    return f"{who} the weights of the other ranks {since}{where}{differ}"
 
 
 def _saturation(incident: Incident) -> str:

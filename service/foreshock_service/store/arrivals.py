@@ -12,7 +12,7 @@ from foreshock_service.domain.runs import Run, RunHead, RunStatus
 from foreshock_service.store import runs
 from foreshock_service.store.extent import Range
 from foreshock_service.store.session import ReadSession
-from foreshock_service.store.tables import block, frame_batch, run
+from foreshock_service.store.tables import block, frame_batch, run, run_head
 from foreshock_service.store.windows import scalar_window
 
 MAX_RUNS: Final = 4096
@@ -31,6 +31,20 @@ def unfinished(session: ReadSession, *, heard_after: float) -> list[Run]:
         .where(run.c.status == RunStatus.RUNNING, run.c.finished_at.is_(None))
         .where(run.c.heard_at > heard_after)
         .order_by(run.c.heard_at.desc(), run.c.run_id)
+        .limit(MAX_RUNS)
+    )
+    return runs.get_many(session, list(session.connection.scalars(query)))
+
+
+def runs_of_several_ranks(session: ReadSession, *, heard_after: float) -> list[Run]:
+    """Runs heard after a time that have more than one rank, by id."""
+    query = (
+        select(run_head.c.run_id)
+        .join(run, run.c.run_id == run_head.c.run_id)
+        .where(run.c.heard_at > heard_after)
+        .group_by(run_head.c.run_id)
+        .having(func.count() > 1)
+        .order_by(run_head.c.run_id)
         .limit(MAX_RUNS)
     )
     return runs.get_many(session, list(session.connection.scalars(query)))
