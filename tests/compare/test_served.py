@@ -65,7 +65,12 @@ def _train(client: httpx.Client, folder: Path, name: str, *, world: int) -> str:
         )
         for rank in range(world)
     ]
-    assert [process.wait(240) for process in processes] == [0] * world
+    try:
+        assert [process.wait(540) for process in processes] == [0] * world
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(30)
     runs = client.get("/api/v1/runs").raise_for_status().json()["runs"]
     return next(str(run["run_id"]) for run in runs if run["name"] == name)
 

@@ -29,3 +29,19 @@ def test_a_healthy_run_says_nothing(store: Store) -> None:
     assert drain(Detection(store, ServiceSettings())) == 80
     with store.read() as session:
         assert list_incidents(session, "well") == []
+
+
+def test_in_a_run_of_several_ranks_the_sick_one_is_named(store: Store) -> None:
+    """With its host, in the sentence and the evidence; a run of one rank needs no such words."""
+    store_run(store, "r", num_frames=80)
+    store_run(store, "r", num_frames=80, nan_from=60, rank=1)
+    store_run(store, "alone", num_frames=80, nan_from=60)
+    drain(Detection(store, settings_with_webhook()))
+    with store.read() as session:
+        (found,) = list_incidents(session, "r")
+        (other,) = list_incidents(session, "alone")
+    assert (found.rank, found.incident.evidence["rank"]) == (1, 1)
+    assert found.sentence == (
+        "First NaN or Inf in the activation of layers.1 at step 60 (rank 1); the loss has not moved"
+    )
+    assert other.sentence == found.sentence.replace(" (rank 1)", "")

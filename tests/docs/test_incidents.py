@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from foreshock_service.detectors import ranks
 from foreshock_service.detectors.registry import DETECTORS
-from foreshock_service.incidents import silence, silence_words
+from foreshock_service.incidents import silence
 
 from tests.docs.markdown import ROOT, anchors, links
 
@@ -39,21 +40,22 @@ def _kinds_in(source: str) -> Iterator[str]:
             yield from _texts(node.value if isinstance(node, ast.Assign) else node.iter)
 
 
-STAGES = {"watchdog": (silence, {"SILENT_CLIENT": silence_words.SILENT_CLIENT})}
-"""Stages that open incidents by a rule of their own: the module of the rule, and the constants that
-it passes as `kind`."""
+STAGES = {"watchdog": silence, "ranks": ranks}
+"""Rules of stages that open incidents without a detector: the heading, and the rule's module."""
 
 
 def _kinds_of_stage(stage: str) -> set[str]:
-    """Constants of the stage that its rule passes as `kind=`."""
-    module, constants = STAGES[stage]
-    return {
-        constants[name.id]
-        for node in ast.walk(ast.parse(inspect.getsource(module)))
+    """What its module passes as `kind=`: strings, and constants by their names."""
+    module = STAGES[stage]
+    source = inspect.getsource(module)
+    constants = {
+        name.id
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.keyword) and node.arg == "kind"
         for name in ast.walk(node.value)
-        if isinstance(name, ast.Name) and name.id in constants
+        if isinstance(name, ast.Name)
     }
+    return {*_kinds_in(source), *(getattr(module, name) for name in constants)}
 
 
 def _speakers() -> dict[str, set[str]]:

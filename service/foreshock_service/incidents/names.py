@@ -1,6 +1,8 @@
-"""Names of series, modules and families of modules, as sentences use them."""
+"""Names of series, modules, families of modules and ranks, as sentences use them."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 def module_of(series: str) -> str:
@@ -22,3 +24,11 @@ def family_of(module: str) -> str | None:
     if not numbers or numbers[-1] == len(parts) - 1:
         return None
     return ".".join(parts[numbers[-1] + 1 :])
+
+
+def whose(evidence: Mapping[str, float | int | str]) -> str:
+    """The rank that an incident is about, with its host; empty in a run of one rank."""
+    if "rank" not in evidence:
+        return ""
+    host = evidence.get("host")
+    return f" (rank {evidence['rank']} on {host})" if host else f" (rank {evidence['rank']})"

@@ -76,6 +76,9 @@ class IncidentTracker:
         self._row = 0
         self._live: list[_Live] = []
         self._losses: deque[tuple[int, float]] = deque(maxlen=LOSS_ROWS)
+        self.whose: dict[str, float | int | str] = {}
+        """Evidence that every new incident gets: `rank` and `host` where a run has several ranks.
+        It is what the stage knows when it takes the tracker up, and no part of its state."""
         self.kept: list[tuple[Finding, int]] = []
         """The last row's findings worth storing, with their incident's number: the first of each
         detector, kind and series."""
@@ -233,7 +236,7 @@ class IncidentTracker:
             num_series=len(frame.schema.series),
             kinds=tuple(dict.fromkeys([lead.kind, *(f.kind for f in findings)])),
             departures=_merged(named, departures),
-            evidence=_evidence(lead, cause, departures),
+            evidence={**self.whose, **_evidence(lead, cause, departures)},
         )
         self._next_number += 1
         live = _Live(incident, key, watch, self._row, self._row, frame.step)

@@ -8,6 +8,7 @@ from typing import Final
 
 from foreshock_service.domain.incidents import Incident, State, Transition
 from foreshock_service.incidents import silence_words
+from foreshock_service.incidents.names import whose
 
 
 def sentence(incident: Incident, transition: Transition | None = None) -> str:
@@ -26,7 +27,7 @@ def sentence(incident: Incident, transition: Transition | None = None) -> str:
 
 def _story(incident: Incident) -> str:
     opening = _OPENINGS.get(incident.kind, _left)(incident)
-    return f"{opening}{_loss(incident, opening)}"
+    return f"{opening}{whose(incident.evidence)}{_loss(incident, opening)}"
 
 
 def _loss(incident: Incident, opening: str) -> str:

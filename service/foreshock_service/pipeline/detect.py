@@ -31,7 +31,7 @@ from foreshock_service.errors import Conflict
 from foreshock_service.incidents.verdict import sentence
 from foreshock_service.pipeline.session import DetectionSession
 from foreshock_service.settings import ServiceSettings
-from foreshock_service.store import deliveries, detection, incidents, runs
+from foreshock_service.store import deliveries, detection, head, incidents, runs
 from foreshock_service.store.frames import read_frames
 from foreshock_service.store.session import ReadSession, Store, WriteSession
 
@@ -144,6 +144,8 @@ class Detection:
         while len(self._held) > SESSIONS:
             self._held.popitem(last=False)
         tracker = held.session.tracker
+        host = head.host_among_others(session, run_id, rank)
+        tracker.whose = {} if host is None else {"rank": rank, "host": host}
         tracker.number_from(incidents.next_number(session, run_id))
         known = incidents.get_incidents(session, run_id, [i.number for i in tracker.incidents])
         held.versions = {number: item.version for number, item in known.items()}

@@ -35,6 +35,15 @@ def ranks(session: ReadSession, run_id: str) -> list[int]:
     return sorted(session.connection.scalars(query))
 
 
+def host_among_others(session: ReadSession, run_id: str, rank: int) -> str | None:
+    """The host of a rank, empty where it was not told; None for the only rank of a run."""
+    others = select(run_head.c.rank).where(run_head.c.run_id == run_id, run_head.c.rank != rank)
+    query = select(run_head.c.host).where(
+        run_head.c.run_id == run_id, run_head.c.rank == rank, others.exists()
+    )
+    return session.connection.scalar(query)
+
+
 def end_ord(session: ReadSession, run_id: str) -> int:
     """The ord below which every frame of every rank can be fetched; 0 before the first batch."""
     query = select(func.max(run_head.c.next_ord)).where(run_head.c.run_id == run_id)
