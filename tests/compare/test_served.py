@@ -81,7 +81,8 @@ def _incidents(client: httpx.Client, run: str) -> list[dict[str, Any]]:
 
 
 def test_a_rank_whose_weights_were_changed_is_named(serve_app: ServeApp, tmp_path: Path) -> None:
-    """One element of one layer of rank 1 of three, under DDP; nothing of a sharded model (FSDP)."""
+    """One element of one layer of rank 1 of three, under DDP, changed once step 24 was measured;
+    nothing of a sharded model (FSDP)."""
     client = serve_app()
     sharded = _train(client, tmp_path / "sharded", "sharded", world=2)
     broken = _train(client, tmp_path / "broken", "broken", world=3)
@@ -92,6 +93,6 @@ def test_a_rank_whose_weights_were_changed_is_named(serve_app: ServeApp, tmp_pat
     (found,) = _incidents(client, broken)
     host = os.uname().nodename
     assert found["sentence"].startswith(
-        f"Rank 1 on {host} no longer holds the weights of the other ranks from step 24, first in 2 "
+        f"Rank 1 on {host} no longer holds the weights of the other ranks from step 25, first in 2 "
     )
     assert _incidents(client, sharded) == []
