@@ -33,7 +33,7 @@ class Norms:
     A tensor keeps its place for the length of a replay, and new ones come behind. `total` is None
     where nobody knows it. Norms of tensors with NaN elements are NaN, with Inf and no NaN inf, and
     NaN where `present` is false: no gradient. `weights` are the newest known l2 norms, NaN where
-    none was measured. `vectors` have fewer than two dimensions; `last` belong to the last layer.
+    none was measured. `last` belong to the last layer.
     """
 
     step: int
@@ -42,7 +42,6 @@ class Norms:
     l2: Floats
     abs_max: Floats
     weights: Floats
-    vectors: Mask
     last: Mask
 
     @property

@@ -47,7 +47,6 @@ class NormReader:
         self.num_total = self.num_summed = self.num_larger = self.num_at_top = 0
         self.saw_partial = False
         self._places: dict[str, int] = {}
-        self._vectors: list[bool] = []
         self._last: Mask = np.zeros(0, np.bool_)
         self._weights: Floats = np.zeros(0)
         self._schema: SeriesSchema | None = None
@@ -79,7 +78,6 @@ class NormReader:
             l2=l2,
             abs_max=abs_max,
             weights=self._weights,
-            vectors=np.array(self._vectors, np.bool_),
             last=self._last,
         )
 
@@ -105,8 +103,8 @@ class NormReader:
         if self.num_larger:
             found.append(
                 f"on {_steps(self.num_larger)} of {self.num_total} the logged {NORM} is larger "
-                "than the gradients add up to: they were measured after clipping, or not all of them "
-                "were, so that rules that judge tensors see less than there was; call "
+                "than the gradients add up to: they were measured after clipping, or not all of "
+                "them were, so that rules that judge tensors see less than there was; call "
                 "watch.grads_ready() before clipping"
             )
         if self.num_summed:
@@ -131,7 +129,6 @@ class NormReader:
             if name not in self._places:
                 self._places[name] = len(self.names)
                 self.names.append(name)
-                self._vectors.append(len(schema.series[i].shape) < 2)
         self._weights = grown(self._weights, len(self.names), math.nan)
         deepest = max((schema.series[i].depth for i in gradients), default=-1)
         last = np.zeros(len(self.names), np.bool_)
@@ -176,6 +173,8 @@ class NormReader:
     def _total(self, frame: Frame, present: Mask, l2: Floats) -> float | None:
         self.saw_partial |= PARTIAL in frame.scalars
         total = frame.scalars.get(NORM)
+        if total is not None and total < 0:
+            total = None  # no norm at all
         known = present.any()
         summed = float(np.sqrt((l2[present] ** 2).sum())) if known else math.nan
         if total is None:

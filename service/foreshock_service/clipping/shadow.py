@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,19 @@ class SickSteps:
         return self.first <= step and (self.end is None or step < self.end)
 
 
+def joined(sick: Sequence[SickSteps]) -> list[SickSteps]:
+    """The same steps in as few stretches as there are, in order."""
+    stretches: list[SickSteps] = []
+    for steps in sorted(sick, key=lambda item: item.first):
+        last = stretches[-1] if stretches else None
+        if last is None or (last.end is not None and steps.first > last.end):
+            stretches.append(steps)
+        elif last.end is not None:
+            end = None if steps.end is None else max(last.end, steps.end)
+            stretches[-1] = SickSteps(last.first, end)
+    return stretches
+
+
 class Shadow:
     """Feeds the frames of one rank to rules; nothing is remembered outside of it.
 
@@ -40,7 +54,8 @@ class Shadow:
         sick: Sequence[SickSteps] = (),
     ) -> None:
         self._reader = NormReader()
-        self._sick = tuple(sick)
+        self._sick = joined(sick)
+        self._sick_from = [steps.first for steps in self._sick]
         self._accounts: list[Account] = []
         for name, given in ({key: {} for key in RULES} if chosen is None else chosen).items():
             values = values_of(name, given)
@@ -56,11 +71,15 @@ class Shadow:
         norms = self._reader.read(frame)
         if norms is None:
             return
-        healthy = not any(steps.holds(frame.step) for steps in self._sick)
+        healthy = not self._is_sick(frame.step)
         for account in self._accounts:
             if _has(norms, account.rule):
                 judged = account.rule.judge(norms)
                 account.add(frame.step, judged, self._reader.names, healthy=healthy)
+
+    def _is_sick(self, step: int) -> bool:
+        place = bisect_right(self._sick_from, step)
+        return place > 0 and self._sick[place - 1].holds(step)
 
     def results(self) -> list[ShadowResult]:
         """What each rule would have done so far."""

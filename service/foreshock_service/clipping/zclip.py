@@ -90,10 +90,15 @@ class ZClip:
             return
         count = len(self._first)
         self.mean = sum(self._first) / count
-        self.variance = sum((value - self.mean) ** 2 for value in self._first) / count
+        self.variance = sum(_square(value - self.mean) for value in self._first) / count
         self._first = []
 
     def _learn(self, x: float) -> None:
         assert self.mean is not None
         self.mean = self._alpha * self.mean + (1.0 - self._alpha) * x
-        self.variance = self._alpha * self.variance + (1.0 - self._alpha) * (x - self.mean) ** 2
+        self.variance = self._alpha * self.variance + (1.0 - self._alpha) * _square(x - self.mean)
+
+
+def _square(value: float) -> float:
+    # Not `value ** 2`, which raises where the square is beyond a float.
+    return value * value
