@@ -148,7 +148,9 @@ class Account:
             tensors=self._worst_tensors(names),
             poisoned_step=self._poisoned_step,
             num_poisoned=self._num_poisoned,
-            sentence=self._sentence(factors) if available else f"Not available: {missing}.",
+            sentence=self._sentence(factors)
+            if available
+            else f"{self.rule.name} is not available: it {missing}.",
         )
 
     def _count_tensors(self, factors: Floats | None, names: Sequence[str]) -> str | None:
