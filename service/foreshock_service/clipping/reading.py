@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from foreshock.wire import FrameFlag, SeriesSchema, measured_flag
 
-from foreshock_service.clipping.protocol import Floats, Mask, Norms, grown
+from foreshock_service.clipping.protocol import Floats, Mask, Need, Norms, grown
 from foreshock_service.domain.frames import Frame
 
 NORM: Final = "grad_norm"
@@ -81,16 +82,17 @@ class NormReader:
             last=self._last,
         )
 
-    def caveats(self) -> list[str]:
-        """What is known against these norms, as sentences."""
+    def caveats(self, needs: Collection[Need]) -> list[str]:
+        """What is known against these norms, for a rule that needs them, as sentences."""
         found = []
+        of_total, of_tensors = Need.TOTAL in needs, set(needs) != {Need.TOTAL}
         read = self.num_frames - self.num_skipped
         if self.num_skipped:
             found.append(
                 f"{_steps(self.num_skipped)} that loss scaling skipped were left out: no update "
                 "was made of them"
             )
-        if self.num_unmeasured:
+        if self.num_unmeasured and of_tensors:
             found.append(
                 f"{_steps(self.num_unmeasured)} of {read} have no gradient statistics: rules that "
                 "judge tensors have not seen them"
@@ -100,14 +102,14 @@ class NormReader:
                 f"the run was resumed {_times(self.num_resumed)}: each rule goes on with what it "
                 "knew, as if it had been saved with the checkpoint"
             )
-        if self.num_larger:
+        if self.num_larger and of_tensors:
             found.append(
                 f"on {_steps(self.num_larger)} of {self.num_total} the logged {NORM} is larger "
                 "than the gradients add up to: they were measured after clipping, or not all of "
                 "them were, so that rules that judge tensors see less than there was; call "
                 "watch.grads_ready() before clipping"
             )
-        if self.num_summed:
+        if self.num_summed and of_total:
             found.append(
                 f"on {_steps(self.num_summed)} no {NORM} was logged: it was taken from the "
                 "gradients that are measured"

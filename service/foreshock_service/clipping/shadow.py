@@ -83,9 +83,13 @@ class Shadow:
 
     def results(self) -> list[ShadowResult]:
         """What each rule would have done so far."""
-        caveats = self._reader.caveats()
+        reader = self._reader
         return [
-            account.result(self._reader.names, caveats, self._missing(account.rule.needs))
+            account.result(
+                reader.names,
+                reader.caveats(account.rule.needs),
+                self._missing(account.rule.needs),
+            )
             for account in self._accounts
         ]
 

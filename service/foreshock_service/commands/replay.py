@@ -27,7 +27,7 @@ from foreshock_service.store.schema import check_current
 from foreshock_service.store.session import Store
 
 DEFAULT_BUDGET: Final = 1.0
-"""Alerts per 1000 steps. A sound run should have none; this one allows what a person can look at."""
+"""Alerts per 1000 steps. A sound run should have none; this is what a person can look at."""
 MAX_CONFIG_BYTES: Final = 1 << 20
 RUNS_AT_ONCE: Final = 500
 

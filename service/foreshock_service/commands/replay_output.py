@@ -1,4 +1,4 @@
-"""What `foreshock replay` says: sentences on stdout, where it is on stderr, JSON lines in a file."""
+"""What `foreshock replay` says: sentences on stdout, its progress on stderr, JSON in a file."""
 
 from __future__ import annotations
 
