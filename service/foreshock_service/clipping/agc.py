@@ -30,8 +30,8 @@ class Agc:
     needs: ClassVar[tuple[Need, ...]] = (Need.TENSORS, Need.WEIGHTS)
     approximation: ClassVar[str] = (
         "a matrix is judged by the norm of the whole, because norms by output unit are not "
-        "recorded: what is clipped here has a unit that would be, and units that would be clipped "
-        "alone are missed; biases and gains are exact"
+        "recorded: what is clipped here has a unit that would be, unless its weights are nearly 0, "
+        "and units that would be clipped alone are missed; biases and gains are exact"
     )
     on_non_finite: ClassVar[str] = "a NaN or Inf stays in the tensor; the rule remembers nothing"
     parameters: ClassVar[Mapping[str, Parameter]] = {
