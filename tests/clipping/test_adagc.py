@@ -85,6 +85,15 @@ def test_a_nan_after_the_warm_up_poisons_its_tensor_only() -> None:
     assert after.tensors.tolist() == pytest.approx([1.0, 0.5])
 
 
+def test_an_inf_after_the_warm_up_poisons_its_tensor_and_is_not_clipped() -> None:
+    """Inf times a factor of 0 is NaN, which nobody would call clipped."""
+    adagc = warm()
+
+    hit = adagc.judge(step(math.inf, [math.inf, 0.4]))
+
+    assert (hit.clipped, hit.non_finite, hit.poisoned) == (False, True, 1)
+
+
 def test_an_infinite_norm_of_the_warm_up_leaves_limits_of_zero() -> None:
     """h = 1 / inf = 0 is the smallest norm that there is: the finite tensor is clipped to 0."""
     adagc = short()

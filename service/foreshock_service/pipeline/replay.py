@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from foreshock.wire import KINDS, FrameFlag, measured_flag
 
 from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.alerts import plain
@@ -29,6 +30,8 @@ MAX_INCIDENTS: Final = 10_000
 MAX_SERIES: Final = 5
 NOTIFIED: Final = frozenset({Transition.OPENED, Transition.ESCALATED, Transition.NAMED})
 """Transitions that call a person; the others are told, and call no one."""
+
+_MEASURED: Final = FrameFlag(sum(measured_flag(kind) for kind in KINDS))
 
 OnChange = Callable[[int, int, IncidentChange], None]
 """Is given the number of the configuration, the rank, and the change."""
@@ -180,7 +183,10 @@ def _replay_rank(
 
 
 def _is_bare(frame: Frame) -> bool:
-    return frame.stats.size > 0 and bool(np.isnan(frame.stats[:, 0]).all())
+    """Whether something was measured on the frame, and nothing of it is there any more."""
+    if not frame.flags & _MEASURED or not frame.stats.size:
+        return False
+    return bool(np.isnan(frame.stats).all())
 
 
 def _recorded(store: Store, run_id: str, ranks: Sequence[int], num_bare: int) -> Recorded:
