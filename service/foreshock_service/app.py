@@ -19,6 +19,7 @@ from foreshock_service.api import (
     live,
     login,
     metrics,
+    replay,
     runs,
     windows,
 )
@@ -119,7 +120,7 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
     install_problems(app)
     app.add_middleware(BrowserGuard, settings=settings)
     api = APIRouter(prefix="/api/v1")
-    for part in (frames, runs, windows, clipping, incidents, live):
+    for part in (frames, runs, windows, clipping, replay, incidents, live):
         api.include_router(part.router)
     app.include_router(api)
     for part in (health, login, metrics):

@@ -156,6 +156,18 @@ def test_a_run_without_frames_has_no_alerts(sqlite_store: Store) -> None:
         replay_run(sqlite_store, "absent", [DEFAULT])
 
 
+def test_a_replay_may_be_bounded(sqlite_store: Store) -> None:
+    """12 series of 13 statistics count as 1000 a frame: of 600 frames one reading of 256 is
+    enough, and of the other rank nothing is read."""
+    store_run(sqlite_store, "long", num_frames=600)
+    store_run(sqlite_store, "long", num_frames=40, rank=1)
+
+    replay = replay_run(sqlite_store, "long", [DEFAULT], max_values=200_000)
+
+    assert (replay.num_frames, replay.num_unread) == (256, 384)
+    assert replay.replayed[0].num_steps == 256
+
+
 def test_a_run_is_found_by_id_or_by_a_name_of_its_own(store: Store) -> None:
     """A name that two runs have is refused with their ids, and an id goes before a name."""
     store_run(store, "first", num_frames=16)

@@ -6,8 +6,10 @@ import re
 
 import pytest
 from foreshock_service.api.clipping import MAX_FRAMES, MAX_VALUES
+from foreshock_service.api.replay import MAX_VALUES as MAX_REPLAYED
 from foreshock_service.clipping.registry import RULES
 from foreshock_service.commands.replay import DEFAULT_BUDGET
+from foreshock_service.pipeline.replay import LEAST_VALUES
 
 from tests.docs.markdown import ROOT, section
 
@@ -59,3 +61,5 @@ def test_the_bounds_are_those_of_the_code() -> None:
     )
     replay = flat((ROOT / "docs" / "replay.md").read_text())
     assert f"of the new configuration, {DEFAULT_BUDGET:g} by default" in replay
+    assert f"at most {MAX_REPLAYED // 10**6} million statistics" in replay
+    assert f"a frame counting as {LEAST_VALUES} at least" in replay

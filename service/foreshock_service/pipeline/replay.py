@@ -6,6 +6,7 @@ of the configuration alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,6 +28,8 @@ from foreshock_service.store.session import Store
 
 FRAMES_AT_ONCE: Final = 256
 MAX_INCIDENTS: Final = 10_000
+LEAST_VALUES: Final = 1000
+"""A frame counts as so many values at least: the detectors' own work on it."""
 MAX_SERIES: Final = 5
 NOTIFIED: Final = frozenset({Transition.OPENED, Transition.ESCALATED, Transition.NAMED})
 """Transitions that call a person; the others are told, and call no one."""
@@ -65,6 +68,8 @@ class RunReplay:
     run_id: str
     name: str
     ranks: tuple[int, ...]
+    num_frames: int
+    num_unread: int
     replayed: tuple[Replayed, ...]
     recorded: Recorded
 
@@ -91,24 +96,32 @@ def replay_run(
     run_id: str,
     configs: Sequence[EngineConfig],
     *,
+    max_values: int | None = None,
     on_change: OnChange | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> RunReplay:
     """Every rank of a run under each configuration; `on_progress` is given a rank and its frames.
 
-    Frames are read a few at a time, each time in a transaction of its own.
+    Frames are read a few at a time, each time in a transaction of its own. `max_values` bounds the
+    statistics that are read, from the first frame of the lowest rank on; the rest stays unread.
 
     Raises:
         NotFound: there is no such run.
     """
     with store.read() as session:
         run = runs.get(session, run_id)
-        ranks = head.ranks(session, run_id)
+        heads = head.heads(session, [run_id])
+    ranks = [item.rank for item in heads]
+    room = math.inf if max_values is None else max_values
+    num_read = 0
     found: list[list[RankedIncident]] = [[] for _ in configs]
     num_steps = num_bare = 0
     for rank in ranks:
         lines = [_line(config, facts_of(run.info), found[i]) for i, config in enumerate(configs)]
-        frames, bare = _replay_rank(store, run_id, rank, lines, on_change, on_progress)
+        frames, bare, values = _replay_rank(
+            store, run_id, rank, lines, room, on_change, on_progress
+        )
+        room, num_read = room - values, num_read + frames
         num_steps, num_bare = max(num_steps, frames), num_bare + bare
         for i, line in enumerate(lines):
             found[i] += [RankedIncident(rank, item) for _, item in sorted(line.final.items())]
@@ -116,6 +129,8 @@ def replay_run(
         run_id=run_id,
         name=run.name,
         ranks=tuple(ranks),
+        num_frames=num_read,
+        num_unread=max(0, sum(item.next_ord for item in heads) - num_read),
         replayed=tuple(Replayed(num_steps=num_steps, incidents=tuple(part)) for part in found),
         recorded=_recorded(store, run_id, ranks, num_bare),
     )
@@ -161,16 +176,20 @@ def _replay_rank(
     run_id: str,
     rank: int,
     lines: Sequence[_Line],
+    room: float,
     on_change: OnChange | None,
     on_progress: Callable[[int, int], None] | None,
-) -> tuple[int, int]:
-    """How many frames there were, and how many whose statistics retention has taken."""
-    num_frames = num_bare = 0
-    while True:
+) -> tuple[int, int, int]:
+    """How many frames were read, of how many retention has taken the statistics, and how many
+    values they had: at most one reading more than there is `room` for."""
+    num_frames = num_bare = num_values = 0
+    while num_values < room:
         with store.read() as session:
             frames = read_frames(session, run_id, rank, num_frames, FRAMES_AT_ONCE)
         for frame in frames:
             num_bare += _is_bare(frame)
+            # A frame of nothing but scalars is work, too.
+            num_values += max(frame.stats.size, LEAST_VALUES)
             for i, line in enumerate(lines):
                 for change in line.push(frame):
                     if on_change is not None:
@@ -179,7 +198,8 @@ def _replay_rank(
         if on_progress is not None:
             on_progress(rank, num_frames)
         if len(frames) < FRAMES_AT_ONCE:
-            return num_frames, num_bare
+            break
+    return num_frames, num_bare, num_values
 
 
 def _is_bare(frame: Frame) -> bool:
