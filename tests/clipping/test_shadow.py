@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from foreshock_service.clipping.account import STRONGEST, ShadowResult
 from foreshock_service.clipping.registry import RULES, values_of
@@ -191,3 +192,22 @@ def test_stretches_that_touch_are_one() -> None:
         SickSteps(2, 3),
         SickSteps(9, None),
     ]
+
+
+def test_nothing_that_a_client_can_send_breaks_a_rule() -> None:
+    """Norms and tensors of 0, of the largest floats, negative, NaN, Inf and absent, in any order:
+    every factor stays in [0, 1], and nothing overflows aloud."""
+    odd = [0.0, 1e-45, 1.0, 3e38, 1.8e308, -1.0, math.nan, math.inf, -math.inf]
+    tensors: list[float | None] = [0.0, 1e-40, 1.0, 1e38, math.nan, math.inf, None]
+    rng = np.random.default_rng(7)
+    shadow = Shadow({name: {} for name in RULES})
+    for number in range(400):
+        l2 = [tensors[i] for i in rng.integers(len(tensors), size=2)]
+        weights = [tensors[i] for i in rng.integers(len(tensors), size=2)]
+        scalars = {"grad_norm": odd[rng.integers(len(odd))]} if number % 3 else {}
+        shadow.push(frame(number, l2, weights=weights, scalars=scalars))
+
+    for result in shadow.results():
+        assert result.num_steps > 0
+        assert result.min_factor is None or 0.0 <= result.min_factor < 1.0
+        assert result.num_clipped <= result.num_steps
