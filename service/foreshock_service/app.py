@@ -11,7 +11,18 @@ from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from foreshock_service import __version__
-from foreshock_service.api import frames, health, incidents, live, login, metrics, runs, windows
+from foreshock_service.api import (
+    clipping,
+    frames,
+    health,
+    incidents,
+    live,
+    login,
+    metrics,
+    replay,
+    runs,
+    windows,
+)
 from foreshock_service.api.access import require
 from foreshock_service.api.context import Context
 from foreshock_service.api.problems import install_problems
@@ -127,7 +138,7 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
     install_problems(app)
     app.add_middleware(BrowserGuard, settings=settings)
     api = APIRouter(prefix="/api/v1")
-    for part in (frames, runs, windows, incidents, live):
+    for part in (frames, runs, windows, clipping, replay, incidents, live):
         api.include_router(part.router)
     app.include_router(api)
     for part in (health, login, metrics):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Context:
     clock: Callable[[], float] = field(default=time.time)
     stopped_stages: Callable[[], list[str]] = field(default=list)
     """Names of background stages that are not running; empty when all is well."""
+    replays: threading.BoundedSemaphore = field(default_factory=threading.BoundedSemaphore)
+    """Held by the one request that replays a run: it works for seconds, and others must go on."""
 
 
 def _context(request: Request) -> Context:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, bindparam, case, delete, func, or_, select, update
 
 from foreshock_service.domain.runs import Attempt, Run, RunHead, RunStatus
-from foreshock_service.errors import NotFound
+from foreshock_service.errors import Conflict, NotFound
 from foreshock_service.store import head
 from foreshock_service.store.session import ReadSession, WriteSession
 from foreshock_service.store.tables import attempt, run
 from foreshock_service.store.writing import Rows, insert_new
+
+MAX_NAMED: Final = 5
+"""Runs of one name that are listed, so that a person can choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,26 @@ def get_many(session: ReadSession, run_ids: Sequence[str]) -> list[Run]:
     """Those of the runs that there are, by id."""
     query = select(run).where(run.c.run_id.in_(run_ids)).order_by(run.c.run_id)
     return [_run(row) for row in session.connection.execute(query)]
+
+
+def find(session: ReadSession, text: str) -> Run:
+    """The run of this id, else the only one of this name.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: several runs have the name.
+    """
+    row = session.connection.execute(select(run).where(run.c.run_id == text)).first()
+    if row is not None:
+        return _run(row)
+    query = select(run).where(run.c.name == text).order_by(run.c.heard_at.desc()).limit(MAX_NAMED)
+    named = [_run(row) for row in session.connection.execute(query)]
+    if not named:
+        raise NotFound(f"there is no run with the id or name {text!r}")
+    if len(named) > 1:
+        ids = ", ".join(item.run_id for item in named)
+        raise Conflict(f"several runs are called {text!r}: give an id, such as {ids}")
+    return named[0]
 
 
 def attempts(session: ReadSession, run_id: str) -> list[Attempt]:
