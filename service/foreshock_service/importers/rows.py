@@ -1,0 +1,98 @@
+"""Logged rows, one after another, as frames: what belongs to one step, and what is a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from foreshock.wire import FrameFlag, SeriesSchema
+
+from foreshock_service.domain.frames import Frame
+from foreshock_service.errors import NoRun
+from foreshock_service.importers.names import LOSS
+
+NO_SERIES: Final = SeriesSchema(())
+_NO_STATS: Final = np.zeros((0, len(NO_SERIES.statistics)), np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedRow:
+    """Values that were logged together. `joins` marks those that only ever complete the row of
+    their step: a metric that counts its own steps (epochs, samples) must not look like one."""
+
+    step: int
+    values: Mapping[str, float]
+    wall_time: float | None = None
+    joins: bool = False
+
+
+@dataclass(slots=True)
+class _Open:
+    step: int
+    values: dict[str, float]
+    wall_time: float | None
+    attempt: int
+
+
+def frames_from(rows: Iterable[LoggedRow]) -> Iterator[Frame]:
+    """Frames in the order of time.
+
+    - Rows of the same step that do not contradict one another are one frame: many tools log the
+      loss, the rate and an evaluation apart, and some log a row twice.
+    - A row of the same step with another value is a frame of its own.
+    - A loss whose step goes back begins an attempt: the run was resumed from a checkpoint. What
+      goes back without a loss waits for one of its step, and otherwise is left out.
+
+    Raises:
+        NoRun: at the end, if no row had a loss.
+    """
+    seen_loss = False
+    for ord_, row in enumerate(_joined(rows)):
+        seen_loss = seen_loss or LOSS in row.values
+        yield Frame(
+            ord=ord_,
+            attempt=row.attempt,
+            step=row.step,
+            wall_time=float(ord_) if row.wall_time is None else row.wall_time,
+            flags=FrameFlag(0),
+            scalars=row.values,
+            stats=_NO_STATS,
+            schema=NO_SERIES,
+        )
+    if not seen_loss:
+        raise NoRun("no row has a loss")
+
+
+def _joined(rows: Iterable[LoggedRow]) -> Iterator[_Open]:
+    current: _Open | None = None
+    aside: LoggedRow | None = None
+    attempt = 0
+    for row in rows:
+        values = dict(row.values)
+        if current is not None and row.step == current.step:
+            if all(_same(current.values.get(name, value), value) for name, value in values.items()):
+                current.values.update(values)
+                continue
+        elif row.joins:
+            continue
+        elif current is not None and row.step < current.step:
+            if LOSS not in values:
+                same = aside is not None and aside.step == row.step
+                held = {**aside.values, **values} if same and aside is not None else values
+                aside = LoggedRow(step=row.step, values=held, wall_time=row.wall_time)
+                continue
+            attempt += 1
+        if current is not None:
+            yield current
+        if aside is not None and aside.step == row.step:
+            values = {**aside.values, **values}
+        aside = None
+        current = _Open(row.step, values, row.wall_time, attempt)
+    if current is not None:
+        yield current
+
+
+def _same(a: float, b: float) -> bool:
+    return a == b or (a != a and b != b)
