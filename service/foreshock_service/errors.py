@@ -11,6 +11,7 @@ ServiceError
 ├── Unprocessable       422 well formed, but wrong
 ├── Unreadable          422 a file that cannot be read as a run, and why
 │   └── NoRun           422 a file in which there is no training
+├── NotTaken            502 another service does not take what is sent to it
 ├── Busy                429 come back later
 ├── Unavailable         503 the database does not answer, or the service is stopping
 └── SchemaMismatch      503 the database was made by another version
@@ -100,6 +101,13 @@ class NoRun(Unreadable):
     """The file is sound, and there is no training in it: in a folder it is passed over."""
 
     default_code = "no_run"
+
+
+class NotTaken(ServiceError):
+    """Another Foreshock service, to which this process sends, does not answer or refuses."""
+
+    status = 502
+    default_code = "not_taken"
 
 
 class Busy(ServiceError):

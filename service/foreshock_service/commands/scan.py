@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from foreshock.commands import Command
 
 from foreshock_service.commands.scan_output import Output
 from foreshock_service.domain.incidents import IncidentChange
-from foreshock_service.errors import Unreadable
+from foreshock_service.errors import NoRun, NotTaken, Unreadable
 from foreshock_service.importers.discovery import discover
 from foreshock_service.importers.names import LOSS
 from foreshock_service.importers.protocol import ImportedRun
 from foreshock_service.pipeline.scan import Scan, Tally
+from foreshock_service.pipeline.upload import PROJECT, Service, Upload, run_id_of
+from foreshock_service.settings import SenderSettings
 
 QUIET, INCIDENTS, UNREADABLE = 0, 1, 2
 INTERRUPTED: Final = 130
@@ -37,24 +40,47 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write one line of JSON a notification; - for stdout, sentences then go to stderr",
     )
+    parser.add_argument(
+        "--import",
+        dest="service",
+        metavar="URL",
+        help="also send the runs to a running service (FORESHOCK_TOKEN: its token)",
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        with Output.to(args.jsonl) as output:
-            return _scan_paths(args.paths, output)
+        with ExitStack() as stack:
+            try:
+                output = stack.enter_context(Output.to(args.jsonl))
+            except OSError as error:
+                return _refuse(f"{args.jsonl}: {error.strerror or error}")
+            service = None
+            if args.service is not None:
+                token = SenderSettings().token
+                service = stack.enter_context(
+                    Service(args.service, None if token is None else token.get_secret_value())
+                )
+                service.check()
+            return _scan_paths(args.paths, output, service)
     except BrokenPipeError:
         # Whoever read has enough; nothing more may be written, not even at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except NotTaken as error:
+        return _refuse(f"{args.service}: {error}")
     except OSError as error:
-        print(f"foreshock scan: {args.jsonl}: {error.strerror or error}", file=sys.stderr)
-        return UNREADABLE
+        return _refuse(str(error))
 
 
-def _scan_paths(paths: list[Path], output: Output) -> int:
+def _refuse(reason: str) -> int:
+    print(f"foreshock scan: {reason}", file=sys.stderr)
+    return UNREADABLE
+
+
+def _scan_paths(paths: list[Path], output: Output, service: Service | None) -> int:
     found = discover(paths)
     for failure in found.failures:
         output.failed(str(failure.path), failure.reason)
@@ -64,10 +90,15 @@ def _scan_paths(paths: list[Path], output: Output) -> int:
         for run in found.runs:
             scan = Scan(run.facts)
             try:
-                _scan(run, scan, output)
+                _scan(run, scan, output, _upload(run, service))
             except Unreadable as error:
-                num_failed += 1
-                output.failed(str(run.files[0]), str(error))
+                if isinstance(error, NoRun) and run.files not in found.named:
+                    num_skipped += 1
+                else:
+                    num_failed += 1
+                    output.failed(str(run.files[0]), str(error))
+                if isinstance(error, NoRun):
+                    continue
             if scan.tally.num_rows:
                 tallies.append(scan.tally)
                 output.finished(run.name, scan.tally)
@@ -77,18 +108,43 @@ def _scan_paths(paths: list[Path], output: Output) -> int:
     return INCIDENTS if any(tally.severities for tally in tallies) else QUIET
 
 
-def _scan(run: ImportedRun, scan: Scan, output: Output) -> None:
-    """Tell what the run brings as it comes, once it has shown that it has a loss at all."""
+def _upload(run: ImportedRun, service: Service | None) -> Upload | None:
+    if service is None:
+        return None
+    about: dict[str, Any] = {"name": run.name, "project": PROJECT}
+    if run.facts.optimizer:
+        about["optimizers"] = [{"class": run.facts.optimizer}]
+    try:
+        run_id = run_id_of(run.name, run.files)
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from error
+    return Upload(service, run_id, about)
+
+
+def _scan(run: ImportedRun, scan: Scan, output: Output, upload: Upload | None) -> None:
+    """Tell and send what the run brings as it comes, once it has shown that it has a loss at all.
+
+    Of a run that breaks off, what came before is told and sent.
+    """
     held: list[IncidentChange] = []
     has_loss = False
-    for frame in run.frames():
-        held += scan.push(frame)
-        has_loss = has_loss or LOSS in frame.scalars
-        output.at(run.name, scan.tally.num_rows)
-        if has_loss and held:
-            for change in held:
-                output.told(run.name, change)
-            held.clear()
+    try:
+        for frame in run.frames():
+            held += scan.push(frame)
+            has_loss = has_loss or LOSS in frame.scalars
+            output.at(run.name, scan.tally.num_rows)
+            if upload is not None:
+                upload.push(frame)
+            if has_loss and held:
+                for change in held:
+                    output.told(run.name, change)
+                held.clear()
+    except Unreadable:
+        if upload is not None:
+            upload.finish()
+        raise
+    if upload is not None:
+        upload.finish()
 
 
 command = Command(

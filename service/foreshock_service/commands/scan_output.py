@@ -88,6 +88,7 @@ class Output:
         )
         if self._jsonl is not None and change.transition in NOTIFIED:
             self._jsonl.write(json.dumps(notification(run, change), allow_nan=False) + "\n")
+        self.flush()
 
     def finished(self, run: str, tally: Tally) -> None:
         """What a run came to."""

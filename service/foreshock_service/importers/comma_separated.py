@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from foreshock_service.domain.frames import Frame
 from foreshock_service.errors import NoRun, Unreadable
 from foreshock_service.importers.lines import lines_of
-from foreshock_service.importers.names import ALIASES, LOSS, STEP, WALL_TIME, Binding, ours
+from foreshock_service.importers.names import LOSS, Binding, ours
 from foreshock_service.importers.protocol import ImportedRun
+from foreshock_service.importers.records import Records
 from foreshock_service.importers.rows import LoggedRow, frames_from
-from foreshock_service.importers.values import number, whole_step
 
 DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
-MAX_COLUMNS: Final = 4096
 
 
 class CommaSeparated:
@@ -35,51 +33,22 @@ class CommaSeparated:
             Unreadable: the first line is none of names, or names no loss.
         """
         (path,) = files
-        _names(path, next(_cells(path)))
-        return ImportedRun(name=path.stem, files=files, frames=lambda: _frames(path))
-
-
-def _frames(path: Path) -> Iterator[Frame]:
-    return frames_from(_rows(path))
+        _columns(next(_cells(path)))
+        return ImportedRun(name=path.stem, files=files, frames=lambda: frames_from(_rows(path)))
 
 
 def _rows(path: Path) -> Iterator[LoggedRow]:
     lines = _cells(path)
-    names = _names(path, next(lines))
-    counted = STEP not in names
-    for index, cells in enumerate(lines):
-        if not any(cells):
-            continue
-        where = f"row {index + 1}"
-        if len(cells) > len(names):
-            raise Unreadable(f"{where} has {len(cells)} cells under {len(names)} names")
-        step = index if counted else None
-        wall_time = None
-        values: dict[str, float] = {}
-        # A line that was cut off while it was written has fewer cells: what is missing is absent.
-        for name, cell in zip(names, cells, strict=False):
-            if name == STEP:
-                step = whole_step(cell, where)
-            elif name is not None:
-                value = _value(name, cell, where)
-                if name == WALL_TIME:
-                    wall_time = value
-                elif value is not None:
-                    values[name] = value
-        if step is None:
-            if values:
-                raise Unreadable(f"{where} has no step")
-            continue
-        yield LoggedRow(step=step, values=values, wall_time=wall_time)
-
-
-def _value(name: str, cell: str, where: str) -> float | None:
-    try:
-        return number(cell)
-    except ValueError as error:
-        if name in ALIASES and name != WALL_TIME:
-            raise Unreadable(f"{where}: {name} {cell[:40]!r} is no number") from error
-        return None
+    columns = _columns(next(lines))
+    records = Records()
+    for number, cells in enumerate(lines, 1):
+        if any(cells[len(columns) :]):
+            raise Unreadable(f"row {number} has {len(cells)} cells under {len(columns)} names")
+        # A line that was cut off while it was written has fewer: what is missing is absent.
+        record = {name: cell for name, cell in zip(columns, cells, strict=False) if name}
+        row = records.row(record, f"row {number}")
+        if row is not None:
+            yield row
 
 
 def _cells(path: Path) -> Iterator[list[str]]:
@@ -89,23 +58,15 @@ def _cells(path: Path) -> Iterator[list[str]]:
         raise Unreadable(f"it is no CSV: {error}") from error
 
 
-def _names(path: Path, cells: list[str]) -> list[str | None]:
-    if len(cells) > MAX_COLUMNS:
-        raise Unreadable(f"{len(cells)} columns, at most {MAX_COLUMNS} are read")
-    columns = [cell.strip() for cell in cells]
-    columns = [_short(column) for column in columns]
+def _columns(cells: list[str]) -> list[str]:
+    """The names of the columns, empty for one that is a repetition."""
+    columns = [_short(cell.strip()) for cell in cells]
     binding = Binding()
-    binding.bind(column for column in columns if column)
+    binding.bind(columns)
     if not binding.has(LOSS):
-        shown = ", ".join(column[:40] for column in columns[:8])
+        shown = ", ".join(column[:40] for column in columns[:8] if column)
         raise NoRun(f"no column is a loss; there are: {shown or 'none'}")
-    seen: set[str] = set()
-    names: list[str | None] = []
-    for column in columns:
-        name = binding.name(column) if column else None
-        names.append(None if name is None or name in seen else name)
-        seen.add(name or "")
-    return names
+    return [name if name not in columns[:index] else "" for index, name in enumerate(columns)]
 
 
 def _short(column: str) -> str:

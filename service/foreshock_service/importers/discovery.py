@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from foreshock_service.errors import NoRun, Unreadable
@@ -22,11 +22,15 @@ class Failure:
 
 @dataclass(slots=True)
 class Found:
-    """The runs, what is wrong with others, and how many files of folders are of no format."""
+    """The runs, what is wrong with others, and how many files of folders are of no format.
+
+    `named` are the files of the runs that somebody asked for by name.
+    """
 
     runs: list[ImportedRun]
     failures: list[Failure]
     num_skipped: int = 0
+    named: set[tuple[Path, ...]] = field(default_factory=set)
 
 
 def discover(paths: Iterable[Path]) -> Found:
@@ -60,6 +64,8 @@ def _take(found: Found, path: Path, seen: set[tuple[Path, ...]], *, named: bool)
         importer, files = _format_of(path)
         # A run of several files, named by each of them, is one run.
         key = tuple(file.resolve() for file in files)
+        if named:
+            found.named.add(files)
         if key in seen:
             return
         seen.add(key)

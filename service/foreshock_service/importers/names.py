@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from foreshock_service.errors import Unreadable
+
 STEP: Final = "step"
 WALL_TIME: Final = "wall_time"
 LOSS: Final = "loss"
+MAX_COLUMNS: Final = 4096
 
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
     STEP: (
@@ -111,8 +114,14 @@ class Binding:
         self._names: dict[str, str | None] = {}
 
     def bind(self, columns: Iterable[str]) -> None:
-        """Take new columns into account."""
+        """Take new columns into account.
+
+        Raises:
+            Unreadable: there are more than any log has.
+        """
         new = [column for column in columns if column not in self._names]
+        if len(self._names) + len(new) > MAX_COLUMNS:
+            raise Unreadable(f"more than {MAX_COLUMNS} names: a log has fewer")
         for column in sorted(new, key=lambda column: _RANK.get(plain(column), 0)):
             name = ours(column)
             if name is None:

@@ -14,6 +14,10 @@ from foreshock_service.errors import NoRun
 from foreshock_service.importers.names import LOSS
 
 NO_SERIES: Final = SeriesSchema(())
+PATIENCE_ROWS: Final = 10_000
+"""Without a loss in so many rows a file is something else, and is not read to its end."""
+NO_TIME: Final = 0.0
+"""The wall time of a row that was logged without one: a pace that nobody measured is not shown."""
 _NO_STATS: Final = np.zeros((0, len(NO_SERIES.statistics)), np.float32)
 
 
@@ -39,23 +43,26 @@ class _Open:
 def frames_from(rows: Iterable[LoggedRow]) -> Iterator[Frame]:
     """Frames in the order of time.
 
-    - Rows of the same step that do not contradict one another are one frame: many tools log the
+    - Rows of the same step are one frame, with the newest value of each name: many tools log the
       loss, the rate and an evaluation apart, and some log a row twice.
-    - A row of the same step with another value is a frame of its own.
+    - Another loss of the same step is a frame of its own.
     - A loss whose step goes back begins an attempt: the run was resumed from a checkpoint. What
-      goes back without a loss waits for one of its step, and otherwise is left out.
+      goes back without a loss waits for one of its step, and what went ahead without one when the
+      loss goes on behind it counts something else, such as samples: both are left out.
 
     Raises:
-        NoRun: at the end, if no row had a loss.
+        NoRun: no row had a loss, in the end or for too long.
     """
     seen_loss = False
     for ord_, row in enumerate(_joined(rows)):
         seen_loss = seen_loss or LOSS in row.values
+        if not seen_loss and ord_ >= PATIENCE_ROWS:
+            raise NoRun(f"none of the first {PATIENCE_ROWS} rows has a loss")
         yield Frame(
             ord=ord_,
             attempt=row.attempt,
             step=row.step,
-            wall_time=float(ord_) if row.wall_time is None else row.wall_time,
+            wall_time=NO_TIME if row.wall_time is None else row.wall_time,
             flags=FrameFlag(0),
             scalars=row.values,
             stats=_NO_STATS,
@@ -68,12 +75,13 @@ def frames_from(rows: Iterable[LoggedRow]) -> Iterator[Frame]:
 def _joined(rows: Iterable[LoggedRow]) -> Iterator[_Open]:
     current: _Open | None = None
     aside: LoggedRow | None = None
-    attempt = 0
+    newest_loss_step, attempt = -1, 0
     for row in rows:
         values = dict(row.values)
         if current is not None and row.step == current.step:
-            if all(_same(current.values.get(name, value), value) for name, value in values.items()):
+            if LOSS not in values or _same(current.values.get(LOSS, values[LOSS]), values[LOSS]):
                 current.values.update(values)
+                newest_loss_step = row.step if LOSS in values else newest_loss_step
                 continue
         elif row.joins:
             continue
@@ -83,12 +91,16 @@ def _joined(rows: Iterable[LoggedRow]) -> Iterator[_Open]:
                 held = {**aside.values, **values} if same and aside is not None else values
                 aside = LoggedRow(step=row.step, values=held, wall_time=row.wall_time)
                 continue
-            attempt += 1
+            if LOSS not in current.values:
+                current = None
+            attempt += row.step < newest_loss_step
         if current is not None:
             yield current
         if aside is not None and aside.step == row.step:
             values = {**aside.values, **values}
         aside = None
+        if LOSS in values:
+            newest_loss_step = row.step
         current = _Open(row.step, values, row.wall_time, attempt)
     if current is not None:
         yield current

@@ -23,6 +23,7 @@ from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.frames import Frame
 from foreshock_service.errors import NoRun, Unreadable
 from foreshock_service.importers.protocol import ImportedRun
+from foreshock_service.importers.rows import NO_TIME
 
 MAX_ARRAY_BYTES: Final = 4 << 30
 MAX_DESCRIPTION_BYTES: Final = 64 << 20
@@ -140,7 +141,7 @@ def _frames(path: Path, about: _Description) -> Iterator[Frame]:
             ord=row,
             attempt=attempt,
             step=int(steps[row]),
-            wall_time=float(row),
+            wall_time=NO_TIME,
             flags=FrameFlag(0 if flags is None else int(flags[row]) & _KNOWN_FLAGS),
             scalars=present,
             stats=table,
