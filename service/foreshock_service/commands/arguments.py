@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tomllib
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.settings import ServiceSettings
 
 
@@ -40,3 +42,17 @@ def settings_from(args: argparse.Namespace) -> ServiceSettings | None:
             name = "__".join(str(part) for part in item["loc"]).upper()
             print(f"foreshock: FORESHOCK_{name}: {item['msg']}", file=sys.stderr)
         return None
+
+
+def detection_config(path: Path) -> EngineConfig:
+    """The configuration of detection in a TOML file.
+
+    Raises:
+        ValueError: it cannot be read, is no TOML, or says what no configuration says; with the
+            file's name.
+    """
+    try:
+        return EngineConfig.from_document(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{path}: {reason or error}") from error

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from foreshock.commands import Command
 
+from foreshock_service.commands.arguments import detection_config
 from foreshock_service.commands.scan_output import Output
+from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.incidents import IncidentChange
 from foreshock_service.errors import NoRun, NotTaken, Unreadable
-from foreshock_service.importers.discovery import discover
+from foreshock_service.importers.discovery import Found, discover
 from foreshock_service.importers.names import LOSS
 from foreshock_service.importers.protocol import ImportedRun
 from foreshock_service.pipeline.scan import Scan, Tally
@@ -41,6 +43,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write one line of JSON a notification; - for stdout, sentences then go to stderr",
     )
     parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="sensitivity, disabled detectors and thresholds, as TOML; of this scan alone",
+    )
+    parser.add_argument(
         "--import",
         dest="service",
         metavar="URL",
@@ -50,6 +58,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     try:
+        config = None if args.config is None else detection_config(args.config)
+    except ValueError as error:
+        return _refuse(str(error))
+    try:
         with ExitStack() as stack:
             try:
                 output = stack.enter_context(Output.to(args.jsonl))
@@ -58,11 +70,12 @@ def _run(args: argparse.Namespace) -> int:
             service = None
             if args.service is not None:
                 token = SenderSettings().token
-                service = stack.enter_context(
-                    Service(args.service, None if token is None else token.get_secret_value())
-                )
+                secret = None if token is None else token.get_secret_value()
+                service = stack.enter_context(Service(args.service, secret))
                 service.check()
-            return _scan_paths(args.paths, output, service)
+            written = None if args.jsonl in (None, "-") else Path(args.jsonl)
+            found = discover(args.paths, leave_out=written)
+            return _scan_all(found, output, config, service)
     except BrokenPipeError:
         # Whoever read has enough; nothing more may be written, not even at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,15 +93,16 @@ def _refuse(reason: str) -> int:
     return UNREADABLE
 
 
-def _scan_paths(paths: list[Path], output: Output, service: Service | None) -> int:
-    found = discover(paths)
+def _scan_all(
+    found: Found, output: Output, config: EngineConfig | None, service: Service | None
+) -> int:
     for failure in found.failures:
         output.failed(str(failure.path), failure.reason)
     num_failed, num_skipped = len(found.failures), found.num_skipped
     tallies: list[Tally] = []
     with output.progress(len(found.runs)):
         for run in found.runs:
-            scan = Scan(run.facts)
+            scan = Scan(run.facts, config)
             try:
                 _scan(run, scan, output, _upload(run, service))
             except Unreadable as error:

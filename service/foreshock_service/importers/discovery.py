@@ -33,25 +33,32 @@ class Found:
     named: set[tuple[Path, ...]] = field(default_factory=set)
 
 
-def discover(paths: Iterable[Path]) -> Found:
+def discover(paths: Iterable[Path], *, leave_out: Path | None = None) -> Found:
     """Look at each path; folders are searched with all that they contain, links to folders not.
 
-    What is no run is an error where it was named, and passed over within a folder.
+    What is no run is an error where it was named, and passed over within a folder. `leave_out` is
+    the file that is being written: found in a folder, it is nothing at all.
     """
     found = Found([], [])
+    written = None if leave_out is None else leave_out.resolve()
     seen: set[tuple[Path, ...]] = set()
     for path in paths:
         if path.is_dir():
-            for file in _files_below(path):
-                _take(found, file, seen, named=False)
+            for file in _files_below(path, found):
+                if file.resolve() != written:
+                    _take(found, file, seen, named=False)
         else:
             _take(found, path, seen, named=True)
     found.runs = _apart(found.runs)
     return found
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+def _files_below(folder: Path, found: Found) -> Iterator[Path]:
+    def locked(error: OSError) -> None:
+        place = Path(error.filename or folder)
+        found.failures.append(Failure(path=place, reason=error.strerror or str(error)))
+
+    for parent, folders, files in os.walk(folder, onerror=locked):
         folders.sort()
         for name in sorted(files):
             yield Path(parent, name)
@@ -60,7 +67,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 def _take(found: Found, path: Path, seen: set[tuple[Path, ...]], *, named: bool) -> None:
     try:
         if not path.is_file():
-            raise Unreadable("it is no file" if path.exists() else "there is no such file")
+            raise NoRun("it is no file" if path.exists() else "there is no such file")
         importer, files = _format_of(path)
         # A run of several files, named by each of them, is one run.
         key = tuple(file.resolve() for file in files)

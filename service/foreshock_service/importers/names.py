@@ -105,8 +105,8 @@ class Binding:
     """Which of a run's columns is which of ours.
 
     Our name belongs to the first column that claims it, and of several on one row to the likeliest:
-    `loss` beats `train_loss` beside it. Any other column keeps its own name, unless that is one of
-    ours. So a loss is never made of two.
+    `loss` beats `train_loss` beside it, so that a loss is never made of two. Any other column keeps
+    its own name, unless that is one of ours or it is another count of steps.
     """
 
     def __init__(self) -> None:
@@ -128,8 +128,10 @@ class Binding:
                 self._names[column] = column
             elif self._bound.setdefault(name, column) == column:
                 self._names[column] = name
+            elif name in (STEP, WALL_TIME) or column in ALIASES:
+                self._names[column] = None
             else:
-                self._names[column] = column if column not in ALIASES else None
+                self._names[column] = column
 
     def name(self, column: str) -> str | None:
         """What the column is called here; None: nothing, since another one has the name."""

@@ -10,7 +10,7 @@ import numpy as np
 from foreshock.wire import FrameFlag, SeriesSchema
 
 from foreshock_service.domain.frames import Frame
-from foreshock_service.errors import NoRun
+from foreshock_service.errors import NoRun, Unreadable
 from foreshock_service.importers.names import LOSS
 
 NO_SERIES: Final = SeriesSchema(())
@@ -76,7 +76,11 @@ def _joined(rows: Iterable[LoggedRow]) -> Iterator[_Open]:
     current: _Open | None = None
     aside: LoggedRow | None = None
     newest_loss_step, attempt = -1, 0
-    for row in rows:
+    broken: Unreadable | None = None
+    for row in _until_broken(rows):
+        if isinstance(row, Unreadable):
+            broken = row
+            break
         values = dict(row.values)
         if current is not None and row.step == current.step:
             if LOSS not in values or _same(current.values.get(LOSS, values[LOSS]), values[LOSS]):
@@ -104,6 +108,16 @@ def _joined(rows: Iterable[LoggedRow]) -> Iterator[_Open]:
         current = _Open(row.step, values, row.wall_time, attempt)
     if current is not None:
         yield current
+    if broken is not None:
+        raise broken
+
+
+def _until_broken(rows: Iterable[LoggedRow]) -> Iterator[LoggedRow | Unreadable]:
+    """The rows, and at last why there are no more: the row before must still be handed on."""
+    try:
+        yield from rows
+    except Unreadable as error:
+        yield error
 
 
 def _same(a: float, b: float) -> bool:

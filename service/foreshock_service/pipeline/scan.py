@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from foreshock_service.detectors.engine import EngineConfig
+from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.alerts import plain
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Severity
