@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import signal
+import struct
 import subprocess
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -196,3 +201,26 @@ def test_a_place_that_cannot_be_written_is_told_before_the_scan(tmp_path: Path) 
 
     assert (done.status, done.lines) == (2, [])
     assert "No such file or directory" in done.errors[0]
+
+
+def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
+    """On stderr; the lines on stdout are the same as without."""
+    (tmp_path / "log.csv").write_text(csv_of(sick=False))
+    terminal, other_end = pty.openpty()
+    size = struct.pack("HHHH", 24, 100, 0, 0)
+    fcntl.ioctl(other_end, termios.TIOCSWINSZ, size)
+    done = subprocess.run(
+        [*COMMAND, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=other_end,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    os.close(other_end)
+    drawn = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+
+    assert done.stdout.splitlines()[0] == "log: 160 rows, no incident."
+    assert "0/1" in drawn
+    assert "log, row 128" in drawn

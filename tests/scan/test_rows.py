@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
-from tests.scan.reading import frames, rows, written
+from tests.scan.reading import frames, only_run, rows, written
 
 
 def jsonl(path: Path, *records: dict[str, Any]) -> Path:
@@ -125,3 +126,17 @@ def test_a_frame_without_series_costs_nothing(tmp_path: Path) -> None:
 
     assert first.schema.series == ()
     assert first.stats is second.stats
+
+
+def test_a_long_log_is_read_row_by_row(tmp_path: Path) -> None:
+    """What is held does not grow with the file: 50,000 rows in less memory than the file takes."""
+    path = written(tmp_path / "long.csv", "step,loss\n" + "1,2.5\n2,2.4\n" * 25_000)
+    run = only_run(path)
+
+    tracemalloc.start()
+    num_frames = sum(1 for _ in run.frames())
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert num_frames == 50_000
+    assert peak_bytes < path.stat().st_size

@@ -25,7 +25,7 @@ from foreshock_service.errors import NoRun, Unreadable
 from foreshock_service.importers.protocol import ImportedRun
 from foreshock_service.importers.rows import NO_TIME
 
-MAX_ARRAY_BYTES: Final = 4 << 30
+MAX_ARRAY_BYTES: Final = 2 << 30
 MAX_DESCRIPTION_BYTES: Final = 64 << 20
 _KINDS: Final = {"step": "iu", "attempt": "iu", "flags": "iu", "scalars": "f", "stats": "f"}
 _DIMENSIONS: Final = {"step": 1, "attempt": 1, "flags": 1, "scalars": 2, "stats": 3}
