@@ -13,7 +13,8 @@ from tests.scan.running import scan, scan_alone
 
 
 def write_run(folder: Path, steps: range, *, sick: bool = False, new_style: bool = False) -> None:
-    """One training of a run: loss and gradient norm by step, an accuracy by epoch."""
+    """One training of a run: loss and gradient norm by step, an accuracy by epoch and
+    by sample."""
     with SummaryWriter(str(folder)) as writer:
         for step in steps:
             loss = losses(sick=sick)[step]
@@ -22,12 +23,14 @@ def write_run(folder: Path, steps: range, *, sick: bool = False, new_style: bool
             if step % 40 == 39:
                 writer.add_scalar("val/accuracy", 0.5, step // 40)
                 writer.add_scalar("val/loss", 9.0, step)
+                writer.add_scalar("seen/accuracy", 0.5, 64 * step)
+                writer.add_scalar("seen/accuracy", 0.5, 64 * step + 1)
                 writer.add_text("note", "an epoch", step)
 
 
 @pytest.mark.parametrize("new_style", [False, True], ids=["values", "tensors"])
 def test_tags_become_names_and_a_step_one_frame(tmp_path: Path, new_style: bool) -> None:
-    """In both forms of a scalar; what counts epochs begins no frame and no attempt."""
+    """In both forms of a scalar; what counts epochs or samples begins no frame and no attempt."""
     write_run(tmp_path / "first", range(80), new_style=new_style)
 
     found = rows(tmp_path / "first")

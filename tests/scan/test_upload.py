@@ -57,9 +57,7 @@ def test_importing_twice_stores_once(client: httpx.Client, tmp_path: Path) -> No
 
     assert (first.status, second.status) == (1, 1)
     assert set(before) == {"resumed", "trace"}
-    assert {name: run["run_id"] for name, run in runs(client).items()} == {
-        name: run["run_id"] for name, run in before.items()
-    }
+    assert client.get("/api/v1/runs").json()["total"] == 2
     for name, num_attempts, num_frames in (("resumed", 2, 5), ("trace", 2, 3)):
         run = client.get(f"/api/v1/runs/{before[name]['run_id']}").json()
         assert len(run["attempts"]) == num_attempts

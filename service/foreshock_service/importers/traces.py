@@ -193,7 +193,7 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
 def _array(archive: zipfile.ZipFile, member: str, name: str) -> npt.NDArray[Any]:
     with archive.open(member) as file:
         shape, dtype = _header(file)
-    if dtype.hasobject or dtype.kind not in _KINDS[name] or len(shape) != _DIMENSIONS[name]:
+    if dtype.kind not in _KINDS[name] or len(shape) != _DIMENSIONS[name]:
         raise Unreadable(f"`{name}` holds {dtype} {shape}, which is not what a trace has there")
     num_bytes = prod(shape) * dtype.itemsize
     if num_bytes > MAX_ARRAY_BYTES or num_bytes > archive.getinfo(member).file_size:
