@@ -12,7 +12,7 @@ from typing import Any, Final
 from foreshock import __version__
 
 _GROUP: Final = "foreshock.commands"
-_OF_THE_SERVICE: Final = ("serve", "migrate", "token", "replay")
+_OF_THE_SERVICE: Final = ("serve", "migrate", "token", "scan", "replay")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,9 @@ ServiceError
 ├── TooLarge            413 body or decompressed body over its limit
 ├── Unsupported         415 content type or encoding
 ├── Unprocessable       422 well formed, but wrong
+├── Unreadable          422 a file that cannot be read as a run, and why
+│   └── NoRun           422 a file in which there is no training
+├── NotTaken            502 another service does not take what is sent to it
 ├── Busy                429 come back later
 ├── Unavailable         503 the database does not answer, or the service is stopping
 └── SchemaMismatch      503 the database was made by another version
@@ -85,6 +88,26 @@ class Unprocessable(ServiceError):
 
     status = 422
     default_code = "unprocessable"
+
+
+class Unreadable(ServiceError):
+    """A file cannot be read as a run, from here on or at all."""
+
+    status = 422
+    default_code = "unreadable"
+
+
+class NoRun(Unreadable):
+    """The file is sound, and there is no training in it: in a folder it is passed over."""
+
+    default_code = "no_run"
+
+
+class NotTaken(ServiceError):
+    """Another Foreshock service, to which this process sends, does not answer or refuses."""
+
+    status = 502
+    default_code = "not_taken"
 
 
 class Busy(ServiceError):

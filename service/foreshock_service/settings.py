@@ -91,3 +91,12 @@ class ServiceSettings(BaseSettings):
         if self.require_token is not None:
             return self.require_token
         return self.host not in ("127.0.0.1", "::1", "localhost")
+
+
+class SenderSettings(BaseSettings):
+    """What a command needs that sends to a running service, as the client does."""
+
+    model_config = SettingsConfigDict(env_prefix="FORESHOCK_")
+
+    token: SecretStr | None = None
+    """Token with the scope ingest; the client's setting of the same name."""

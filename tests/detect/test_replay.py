@@ -11,9 +11,10 @@ from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.incidents import IncidentChange, Transition
 from foreshock_service.errors import Conflict, NotFound
 from foreshock_service.incidents.comparison import compare
+from foreshock_service.incidents.notification import notification
 from foreshock_service.pipeline.compact import compact_once
 from foreshock_service.pipeline.detect import Detection
-from foreshock_service.pipeline.replay import notification, replay_run
+from foreshock_service.pipeline.replay import replay_run
 from foreshock_service.pipeline.retain import retain_once
 from foreshock_service.pipeline.triage import resolve
 from foreshock_service.settings import ServiceSettings
@@ -122,7 +123,7 @@ def test_notifications_have_the_form_that_scorers_read(sqlite_store: Store) -> N
     replay_run(sqlite_store, "sick", [DEFAULT, DEAF], on_change=lambda *item: told.append(item))
 
     _, rank, change = next(item for item in told if item[0] == 0)
-    document: dict[str, Any] = notification("sick", rank, change)
+    document: dict[str, Any] = {**notification("sick", change), "rank": rank}
     assert change.transition is Transition.OPENED
     assert {key: document[key] for key in ("run", "step", "kind", "severity", "series")} == {
         "run": "sick",

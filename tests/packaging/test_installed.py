@@ -34,7 +34,7 @@ print(sorted(n for n in loaded if n.partition(".")[0] not in sys.stdlib_module_n
 def test_the_command_knows_the_service(python: Path, tmp_path: Path) -> None:
     """Entry points of both distributions are found once each."""
     text = run([str(python), "-m", "foreshock", "--help"], cwd=tmp_path)
-    for name in ("demo", "doctor", "flush", "migrate", "serve", "token"):
+    for name in ("demo", "doctor", "flush", "migrate", "scan", "serve", "token"):
         assert f"\n    {name}" in text
     assert "not usable" not in text
 

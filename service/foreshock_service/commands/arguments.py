@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tomllib
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
+from foreshock_service.detectors.config import EngineConfig
+from foreshock_service.errors import Unprocessable
 from foreshock_service.settings import ServiceSettings
+
+MAX_CONFIG_BYTES: Final = 1 << 20
 
 
 def add_database_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,3 +46,21 @@ def settings_from(args: argparse.Namespace) -> ServiceSettings | None:
             name = "__".join(str(part) for part in item["loc"]).upper()
             print(f"foreshock: FORESHOCK_{name}: {item['msg']}", file=sys.stderr)
         return None
+
+
+def detection_config(path: Path) -> EngineConfig:
+    """The configuration of detection in a TOML file.
+
+    Raises:
+        Unprocessable: it cannot be read, is no TOML, or says what no configuration says; with the
+            file's name.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+        if len(data) > MAX_CONFIG_BYTES:
+            raise ValueError(f"more than {MAX_CONFIG_BYTES} bytes are no configuration")
+        return EngineConfig.from_document(tomllib.loads(data.decode()))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise Unprocessable(f"{path}: {reason or error}") from error

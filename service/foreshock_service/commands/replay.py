@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import tomllib
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,7 +13,11 @@ from foreshock.commands import Command
 from sqlalchemy.exc import SQLAlchemyError
 
 from foreshock_service.clipping.registry import RULES, values_of
-from foreshock_service.commands.arguments import add_database_arguments, settings_from
+from foreshock_service.commands.arguments import (
+    add_database_arguments,
+    detection_config,
+    settings_from,
+)
 from foreshock_service.commands.replay_output import ReplayOutput
 from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.incidents import IncidentChange
@@ -28,7 +31,6 @@ from foreshock_service.store.session import Store
 
 DEFAULT_BUDGET: Final = 1.0
 """Alerts per 1000 steps. A sound run should have none; this is what a person can look at."""
-MAX_CONFIG_BYTES: Final = 1 << 20
 RUNS_AT_ONCE: Final = 500
 
 Chosen = dict[str, dict[str, float]]
@@ -77,7 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     output = ReplayOutput(sys.stdout, sys.stderr)
     try:
         _check(args)
-        config = EngineConfig() if args.config is None else read_config(args.config)
+        config = EngineConfig() if args.config is None else detection_config(args.config)
         chosen = _chosen(args)
         store = _open(settings)
     except (ServiceError, SQLAlchemyError, OSError) as error:
@@ -91,24 +93,6 @@ def _run(args: argparse.Namespace) -> int:
         return output.refuse(str(error))
     finally:
         store.close()
-
-
-def read_config(path: Path) -> EngineConfig:
-    """The configuration in a TOML file.
-
-    Raises:
-        Unprocessable: it is not one; the message names the file and what is wrong in it.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_CONFIG_BYTES + 1)
-        if len(data) > MAX_CONFIG_BYTES:
-            raise ValueError(f"more than {MAX_CONFIG_BYTES} bytes are no configuration")
-        return EngineConfig.from_document(tomllib.loads(data.decode()))
-    except OSError as error:
-        raise Unprocessable(f"{path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise Unprocessable(f"{path}: {error}") from error
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -12,8 +12,9 @@ from typing import Final, TextIO
 from foreshock_service.clipping.account import CANNOT_TELL
 from foreshock_service.domain.incidents import IncidentChange
 from foreshock_service.incidents.comparison import compare
+from foreshock_service.incidents.notification import NOTIFIED, notification
 from foreshock_service.pipeline.clipping import ShadowReport
-from foreshock_service.pipeline.replay import NOTIFIED, Replayed, RunReplay, notification
+from foreshock_service.pipeline.replay import Replayed, RunReplay
 
 OTHER_VERSION: Final = (
     "another version or configuration of detection recorded them, or something that frames do not "
@@ -51,7 +52,7 @@ class ReplayOutput:
 
             def write(run: str, rank: int, change: IncidentChange) -> None:
                 if change.transition in NOTIFIED:
-                    line = json.dumps(notification(run, rank, change), allow_nan=False)
+                    line = json.dumps({**notification(run, change), "rank": rank}, allow_nan=False)
                     file.write(line + "\n")
 
             yield write

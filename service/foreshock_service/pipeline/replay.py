@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from foreshock.wire import KINDS, FrameFlag, measured_flag
 
 from foreshock_service.detectors.config import EngineConfig
-from foreshock_service.domain.alerts import plain
 from foreshock_service.domain.facts import RunFacts, facts_of
 from foreshock_service.domain.frames import Frame
-from foreshock_service.domain.incidents import Incident, IncidentChange, State, Transition
+from foreshock_service.domain.incidents import Incident, IncidentChange, State
 from foreshock_service.incidents.comparison import RankedIncident
-from foreshock_service.incidents.names import module_of
 from foreshock_service.pipeline.session import DetectionSession
 from foreshock_service.store import detection, head, incidents, runs
 from foreshock_service.store.frames import read_frames
@@ -30,9 +28,6 @@ FRAMES_AT_ONCE: Final = 256
 MAX_INCIDENTS: Final = 10_000
 LEAST_VALUES: Final = 1000
 """A frame counts as so many values at least: the detectors' own work on it."""
-MAX_SERIES: Final = 5
-NOTIFIED: Final = frozenset({Transition.OPENED, Transition.ESCALATED, Transition.NAMED})
-"""Transitions that call a person; the others are told, and call no one."""
 
 _MEASURED: Final = FrameFlag(sum(measured_flag(kind) for kind in KINDS))
 
@@ -134,34 +129,6 @@ def replay_run(
         replayed=tuple(Replayed(num_steps=num_steps, incidents=tuple(part)) for part in found),
         recorded=_recorded(store, run_id, ranks, num_bare),
     )
-
-
-def notification(run: str, rank: int, change: IncidentChange) -> dict[str, Any]:
-    """One change as plain JSON, in the form that scorers of detection read.
-
-    `kind` of an escalation is the kind that joined last; `series` are the modules, root first.
-    """
-    incident = change.incident
-    names = [incident.root_series] if incident.root_series else []
-    names += [d.series for d in incident.departures if d.series not in names]
-    modules = list(dict.fromkeys(module_of(name) for name in names))
-    escalated = change.transition is Transition.ESCALATED
-    return {
-        "run": run,
-        "rank": rank,
-        "step": change.step,
-        "kind": incident.kinds[-1] if escalated else incident.kind,
-        "severity": str(incident.severity),
-        "series": modules[:MAX_SERIES] if incident.group else [],
-        "opened_step": incident.opened_step,
-        "transition": str(change.transition),
-        "onset_step": incident.onset_step,
-        "loss_step": incident.loss_step,
-        "number": incident.number,
-        "group": incident.group,
-        "confidence": plain(incident.confidence),
-        "sentence": change.sentence,
-    }
 
 
 def _line(config: EngineConfig, facts: RunFacts, before: Sequence[RankedIncident]) -> _Line:

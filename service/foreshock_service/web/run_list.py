@@ -104,12 +104,14 @@ def place_of(run: Run, head: RunHead | None) -> str:
 
 
 def seconds_per_step(head: RunHead | None, attempts: Sequence[Attempt]) -> float | None:
-    """The pace of the newest attempt since it began; None before its second step."""
+    """The pace of the newest attempt since it began; None before its second step, and for an
+    imported run whose log has no times."""
     if head is None or head.step is None or head.wall_time is None or not attempts:
         return None
     newest = max(attempts, key=lambda attempt: attempt.attempt)
     done = head.step - (newest.first_step if newest.first_step is not None else head.step)
-    return (head.wall_time - newest.started_at) / done if done > 0 else None
+    elapsed = head.wall_time - newest.started_at
+    return elapsed / done if done > 0 and elapsed > 0 else None
 
 
 def _row(facts: RunFacts, *, now: float) -> Row:
