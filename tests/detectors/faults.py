@@ -135,6 +135,30 @@ def _risen_loss() -> Trace:
     return trace
 
 
+def lonely_update() -> Trace:
+    """One matrix' updates are sixteen times as large from a row on, all others as before."""
+    trace = small_updates(160)
+    trace.scale(f"update:{LAYER}.weight", 16.0, FIRST)
+    return trace
+
+
+def fading_weight() -> Trace:
+    """A weight loses a tenth a row until an eighth is left."""
+    trace = small_updates(160)
+    rows = np.clip(np.arange(160) - FIRST, 0, 20)
+    trace.scale(WEIGHT, np.power(0.9, rows, dtype=np.float64))
+    return trace
+
+
+def too_easy_data() -> Trace:
+    """Loss and gradient norm fall to a tenth within ten rows, after a hundred steady ones."""
+    trace = healthy(200)
+    ease = 0.1 ** np.clip((np.arange(200) - 120) / 10, 0, 1)
+    trace.scalars["loss"] = (2 + np.random.default_rng(5).normal(0, 0.05, 200)) * ease
+    trace.scalars["grad_norm"] = ease
+    return trace
+
+
 FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "non_finite": _not_a_number,
     "identity": corrupt_weight,
@@ -143,12 +167,15 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "early": early_jump,
     "growth": _growing_weight,
     "spike": _spiking_gradient,
+    "lone": lonely_update,
     "updates": grown_updates,
     "vanishing": _vanished_gradient,
     "precision": rounded_updates,
     "saturation": saturated_tanh,
     "collapse": collapsed_batch,
+    "fading": fading_weight,
     "drift": drifting_logits,
     "plateau": stuck_loss,
     "loss": _risen_loss,
+    "windfall": too_easy_data,
 }

@@ -30,7 +30,7 @@ from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "lone"
-KINDS: Final = {GRADIENT: "gradient_spike", UPDATE: "update_too_large"}
+WATCHED: Final = (GRADIENT, UPDATE)
 
 
 PLACE_ROWS: Final = 48
@@ -82,13 +82,13 @@ class Lone:
         if not lasting.any():
             return []
         found: list[Finding] = []
-        for kind, name in KINDS.items():
+        for of, kind in ((GRADIENT, "gradient_spike"), (UPDATE, "update_too_large")):
             found += series_findings(
                 frame,
-                lasting & layout.kind_masks[kind],
+                lasting & layout.kind_masks[of],
                 order=-np.nan_to_num(above),
                 detector=NAME,
-                kind=name,
+                kind=kind,
                 severity=Severity.WARNING,
                 statistic="rms",
                 value=row.rms,
@@ -102,7 +102,7 @@ class Lone:
         """log2 rms over that of the median matrix of the same kind [series]; NaN for others."""
         layout, logs = baselines.layout, baselines.logs()
         places = np.full(layout.num_series, np.nan)
-        for kind in KINDS:
+        for kind in WATCHED:
             matrices = layout.kind_masks[kind] & layout.is_matrix & np.isfinite(logs)
             if np.count_nonzero(matrices) >= self._limits.among:
                 places[matrices] = logs[matrices] - middle(logs[matrices])

@@ -84,6 +84,11 @@ def _gradient(incident: Incident) -> str:
 
 
 def _batch(incident: Incident) -> str:
+    if incident.evidence.get("eased"):
+        return (
+            f"The loss fell from {_pair(incident)} within a few steps before step "
+            f"{incident.opened_step}, and the gradients with it: the data have become too easy"
+        )
     ratio = _number(incident, "ratio")
     size = "" if ratio is None else f" {_times(ratio)}"
     first = f" at {incident.group}, the first layer" if incident.group else ""
@@ -218,6 +223,8 @@ def _drift(incident: Incident) -> str:
 
 
 def _collapse(incident: Incident) -> str:
+    if incident.evidence.get("detector") == "fading":
+        return _fading(incident)
     value, start = _number(incident, "value"), _number(incident, "baseline")
     size = (
         ""
@@ -225,6 +232,12 @@ def _collapse(incident: Incident) -> str:
         else f": the spread over the batch is {_plain(value)} of its size, {_plain(start)} at first"
     )
     return f"{_subject(incident)} answers every sample alike since step {incident.onset_step}{size}"
+
+
+def _fading(incident: Incident) -> str:
+    ratio = _number(incident, "ratio")
+    size = "" if ratio is None else f", to {_plain(ratio)} of the largest size it had"
+    return f"{_subject(incident)} fades since step {incident.onset_step}{size}"
 
 
 def _left(incident: Incident) -> str:

@@ -1,0 +1,57 @@
+"""Fading: layers that shrink away while the others go on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.detectors.faults import FIRST, LAYER, WEIGHT, fading_weight, small_updates
+from tests.detectors.traces import changes_of, names_of, told_by
+
+
+def test_a_weight_that_fades_is_named() -> None:
+    """Once it has lost 1.75 octaves for 12 rows."""
+    trace = fading_weight()
+    (finding,) = told_by("fading", trace)
+    assert (finding.kind, finding.severity) == ("representation_collapse", "warning")
+    assert names_of([finding], trace) == [WEIGHT]
+    assert finding.onset_step > FIRST
+
+
+def test_the_sentence_says_how_much_is_left() -> None:
+    """And not that samples are answered alike, which nobody measured."""
+    sentences = [c.sentence for c in changes_of(fading_weight()) if "fades" in c.sentence]
+    assert sentences
+    assert f"{LAYER} fades since step" in sentences[0]
+    assert "of the largest size it had" in sentences[0]
+
+
+def test_an_activation_that_fades_is_named() -> None:
+    """Whatever silenced it."""
+    trace = small_updates(160)
+    rows = np.clip(np.arange(160) - FIRST, 0, 30)
+    trace.scale(f"activation:{LAYER}", np.power(0.9, rows, dtype=np.float64))
+    assert names_of(told_by("fading", trace), trace) == [f"activation:{LAYER}"]
+
+
+def test_outputs_near_zero_are_quiet() -> None:
+    """Targets near zero make them small."""
+    trace = small_updates(160)
+    rows = np.clip(np.arange(160) - FIRST, 0, 30)
+    trace.scale("activation:head", np.power(0.9, rows, dtype=np.float64))
+    assert told_by("fading", trace) == []
+
+
+def test_weights_that_shrink_together_are_quiet() -> None:
+    """Decay with a rate that is the same for all."""
+    trace = small_updates(160)
+    rows = np.clip(np.arange(160) - FIRST, 0, 20)
+    for name in trace.names("weight"):
+        trace.scale(name, np.power(0.9, rows, dtype=np.float64))
+    assert told_by("fading", trace) == []
+
+
+def test_a_batch_of_small_outputs_is_quiet() -> None:
+    """The level is an average over eight rows."""
+    trace = small_updates(160)
+    trace.scale(f"activation:{LAYER}", np.where(np.arange(160) == FIRST, 1e-3, 1.0))
+    assert told_by("fading", trace) == []

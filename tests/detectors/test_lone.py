@@ -1,0 +1,63 @@
+"""Lone tensors: one that leaves its place among its peers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.detectors.faults import FIRST, LAYER, lonely_update, small_updates
+from tests.detectors.traces import names_of, opened, told_by
+
+
+def test_an_update_that_grows_alone_is_named() -> None:
+    """On its third row, dated to the first."""
+    trace = lonely_update()
+    (finding,) = told_by("lone", trace)
+    assert (finding.kind, finding.severity) == ("update_too_large", "warning")
+    assert names_of([finding], trace) == [f"update:{LAYER}.weight"]
+    assert (finding.onset_step, finding.step) == (FIRST, FIRST + 2)
+
+
+def test_a_gradient_that_grows_alone_is_a_spike_of_it() -> None:
+    """A sum where there was a mean, in one layer."""
+    trace = small_updates(160)
+    trace.scale(f"gradient:{LAYER}.weight", 30.0, FIRST)
+    (finding,) = told_by("lone", trace)
+    assert finding.kind == "gradient_spike"
+    assert names_of([finding], trace) == [f"gradient:{LAYER}.weight"]
+
+
+def test_the_incident_names_the_layer() -> None:
+    """Whatever the other detectors say beside it."""
+    assert [i.group for i in opened(lonely_update())] == [LAYER]
+
+
+def test_updates_that_grow_together_are_left_to_others() -> None:
+    """A rate moves all of them."""
+    trace = small_updates(160)
+    for name in trace.names("update"):
+        trace.scale(name, 16.0, FIRST)
+    assert told_by("lone", trace) == []
+
+
+def test_noise_that_all_share_hides_nothing() -> None:
+    """Batches that scale every gradient by up to sixteen do not hide the one that left."""
+    trace = lonely_update()
+    shared = np.exp2(np.random.default_rng(1).normal(0, 1.3, 160))
+    for name in trace.names("update"):
+        trace.scale(name, shared)
+    assert names_of(told_by("lone", trace), trace) == [f"update:{LAYER}.weight"]
+
+
+def test_two_rows_are_quiet() -> None:
+    """Single tensors jump now and then."""
+    trace = small_updates(160)
+    trace.scale(f"update:{LAYER}.weight", 16.0, FIRST)
+    trace.scale(f"update:{LAYER}.weight", 1 / 16.0, FIRST + 2)
+    assert told_by("lone", trace) == []
+
+
+def test_a_group_of_its_own_from_the_start_is_quiet() -> None:
+    """Layer-wise rates give every layer its place."""
+    trace = small_updates(160)
+    trace.scale(f"update:{LAYER}.weight", 16.0)
+    assert told_by("lone", trace) == []

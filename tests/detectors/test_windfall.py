@@ -1,0 +1,45 @@
+"""Windfalls: a loss that improves too suddenly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.detectors.faults import too_easy_data
+from tests.detectors.traces import changes_of, told_by
+
+
+def test_a_loss_that_falls_with_its_gradients_is_told() -> None:
+    """A warning about the data, in the rows of the fall."""
+    (finding,) = told_by("windfall", too_easy_data())
+    assert (finding.kind, finding.severity, finding.series) == ("bad_batch", "warning", None)
+    assert 120 < finding.onset_step <= 140
+
+
+def test_the_sentence_says_what_fell() -> None:
+    """Every number in it is in the evidence."""
+    changes = [c for c in changes_of(too_easy_data()) if c.incident.kind == "bad_batch"]
+    change = changes[0]
+    assert "too easy" in change.sentence
+    assert change.incident.group is None
+
+
+def test_learning_that_breaks_through_is_quiet() -> None:
+    """Its gradients grow while the loss falls."""
+    trace = too_easy_data()
+    trace.scalars["grad_norm"] = 1 / np.sqrt(trace.scalars["grad_norm"])
+    assert told_by("windfall", trace) == []
+
+
+def test_a_steady_fall_is_quiet() -> None:
+    """An exponential decay of a tenth a row is how easy problems are learned."""
+    trace = too_easy_data()
+    trace.scalars["loss"] = 2 * np.power(0.93, np.arange(200), dtype=np.float64)
+    trace.scalars["grad_norm"] = np.power(0.93, np.arange(200), dtype=np.float64)
+    assert told_by("windfall", trace) == []
+
+
+def test_losses_below_zero_are_left_alone() -> None:
+    """They have no ratio."""
+    trace = too_easy_data()
+    trace.scalars["loss"] = trace.scalars["loss"] - 3
+    assert told_by("windfall", trace) == []
