@@ -65,6 +65,7 @@ def test_the_list_names_what_can_be_run(capsys: pytest.CaptureFixture[str]) -> N
     ("arguments", "complaint"),
     [
         (["mlp-nan-in-dat"], "did you mean mlp-nan-in-data"),
+        ([""], "no scenario is called ''"),
         (["mlp-nan-in-data", "--list"], "not both"),
         (["mlp-nan-in-data", "--steps", "100"], "a scenario has its own number of steps"),
         (["mlp-nan-in-data", "--show-held"], "--show-held goes with --list"),

@@ -7,6 +7,7 @@ import argparse
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 
 from foreshock.commands import Command
@@ -72,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"foreshock demo: {wrong}", file=sys.stderr)
         return 2
     try:
-        return _zoo(arguments) if arguments.list or arguments.scenario else _story(arguments)
+        return _zoo(arguments) if _of_the_zoo(arguments) else _story(arguments)
     except ForeshockError as error:
         print(f"foreshock demo: {error}", file=sys.stderr)
         return 1
@@ -80,13 +81,17 @@ def _run(arguments: argparse.Namespace) -> int:
         return 130
 
 
+def _of_the_zoo(arguments: argparse.Namespace) -> bool:
+    return arguments.list or arguments.scenario is not None
+
+
 def _misused(arguments: argparse.Namespace) -> str | None:
     """What goes together with a scenario or a list, and what does not."""
-    if arguments.list and arguments.scenario:
+    if arguments.list and arguments.scenario is not None:
         return "give a scenario's name or --list, not both"
     if arguments.show_held and not arguments.list:
         return "--show-held goes with --list; a scenario of either half runs by its name"
-    if arguments.steps is not None and (arguments.list or arguments.scenario):
+    if arguments.steps is not None and _of_the_zoo(arguments):
         return "--steps is for the demo without a name: a scenario has its own number of steps"
     return None
 
@@ -111,8 +116,7 @@ def _zoo(arguments: argparse.Namespace) -> int:
     try:
         scenarios = zoo.load_zoo(zoo.checkout())
         if arguments.list:
-            for line in zoo.listing(scenarios, show_held=arguments.show_held):
-                print(line)
+            _print_all("\n".join(zoo.listing(scenarios, show_held=arguments.show_held)))
             return 0
         scenario = zoo.scenario_of(arguments.scenario, scenarios)
     except zoo.NoZooError as error:
@@ -126,6 +130,15 @@ def _zoo(arguments: argparse.Namespace) -> int:
         keep_serving=_keeps_serving(arguments),
     )
     return status
+
+
+def _print_all(text: str) -> None:
+    """Print to a reader that may have seen enough, as `head` has."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is still buffered must not meet the closed pipe again when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _keeps_serving(arguments: argparse.Namespace) -> bool:
