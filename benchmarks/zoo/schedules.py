@@ -38,3 +38,25 @@ def cyclic(low: float, high: float, *, period: int) -> Rate:
         return high + (low - high) * position
 
     return rate
+
+
+def one_cycle(peak: float, *, num_steps: int, climb: int) -> Rate:
+    """Linear from a twentieth of the peak up to it in `climb` steps, then half a cosine down to a
+    thousandth."""
+
+    def rate(step: int) -> float:
+        if step < climb:
+            return peak * (0.05 + 0.95 * step / climb)
+        share = (step - climb) / max(1, num_steps - climb)
+        return peak * (0.001 + 0.4995 * (1 + math.cos(math.pi * share)))
+
+    return rate
+
+
+def warmup_stable_decay(peak: float, *, num_steps: int, warmup: int, decay: int) -> Rate:
+    """Linear up, flat, and linear down to nought within the last `decay` steps."""
+
+    def rate(step: int) -> float:
+        return peak * min(1.0, (step + 1) / warmup, (num_steps - step) / decay)
+
+    return rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.zoo.faults import Fault
+from benchmarks import zoo
+from benchmarks.zoo.faults import KINDS, Fault
 from benchmarks.zoo.labels import UntrueLabelError, faulty_label, healthy_label
 from benchmarks.zoo.one_run import record_one
 from benchmarks.zoo.record import train
@@ -41,6 +43,8 @@ def _tiny(stage: Stage) -> Iterator[float]:
             yield float(loss.detach())
 
 
+_VARIANT = re.compile(r",| in | with | without | on | beta2| eps| 0\.")
+"""Where the name of an architecture or an optimizer ends and what is special about it begins."""
 FAULT = Fault(kind="weight_corruption", at=30, pace="fast", layers=("0",))
 SICK = Scenario(
     name="tiny", arch="linear", optimizer="SGD", train=_tiny, summary="As told.", fault=FAULT
@@ -54,6 +58,29 @@ def test_every_scenario_says_what_it_is() -> None:
     assert all(s.summary.endswith(".") and s.name.replace("-", "").isalnum() for s in scenarios)
     counts = {(s.split, s.fault is None) for s in scenarios}
     assert counts == {(split, healthy) for split in SPLITS for healthy in (True, False)}
+
+
+def test_the_readme_counts_the_zoo() -> None:
+    """The table and the sentence below it are what is registered; a variant of a network or of an
+    optimizer is no other one."""
+    scenarios = all_scenarios()
+    readme = (Path(zoo.__file__).parent / "README.md").read_text()
+
+    for split in SPLITS:
+        half = [s.fault for s in scenarios if s.split == split]
+        sick = [fault for fault in half if fault]
+        slow = sum(fault.pace == "slow" for fault in sick)
+        row = f"| `{split}` | {len(half) - len(sick)} | {len(sick)} | {slow} |"
+        assert row in readme, row
+    num_archs, num_optimizers = (
+        len({_VARIANT.split(name)[0] for name in names})
+        for names in ([s.arch for s in scenarios], [s.optimizer for s in scenarios])
+    )
+    assert f"{num_archs} architectures and {num_optimizers} optimizers" in readme
+    assert min(num_archs, num_optimizers) >= 20
+    kinds = {s.fault.kind for s in scenarios if s.fault}
+    assert f"All {len(kinds)} kinds" in readme
+    assert kinds == set(KINDS)
 
 
 def test_a_quick_recording_is_read_back_with_its_label(tmp_path: Path) -> None:

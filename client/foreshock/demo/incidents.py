@@ -50,9 +50,16 @@ class SeenIncident:
         )
 
 
-def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=ANSWER_TIMEOUT_SECONDS) as answer:
-        return json.load(answer)
+def fetch_json(url: str) -> Any:
+    """The service's answer; `{}` where it knows nothing of that address yet, as of a run before its
+    first batch is stored."""
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_TIMEOUT_SECONDS) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return {}
+        raise
 
 
 @dataclass(slots=True)
@@ -105,13 +112,7 @@ class IncidentTeller:
 
     def _fetch(self, path: str) -> Any:
         run = urllib.parse.quote(self.run, safe="")
-        try:
-            return _get(f"{self.url}/api/v1/runs/{run}{path}")
-        except urllib.error.HTTPError as error:
-            # The run is unknown until its first batch is stored.
-            if error.code == 404:
-                return {}
-            raise
+        return fetch_json(f"{self.url}/api/v1/runs/{run}{path}")
 
     def _poll(self) -> None:
         while not self._stop.wait(POLL_SECONDS):

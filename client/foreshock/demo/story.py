@@ -35,22 +35,39 @@ def tell_story(options: Options, *, say: Callable[[str], None] = tqdm.write) -> 
 
     Everything is kept in a temporary folder that goes with the process.
     """
+
+    def both(server: DemoServer) -> int:
+        verdict = _both_runs(options, server=server, say=say)
+        for line in _summary(verdict):
+            say(line)
+        return 1 if verdict.failures else 0
+
+    return with_service(both, port=options.port, keep_serving=options.keep_serving, say=say)
+
+
+def with_service(
+    tell: Callable[[DemoServer], int],
+    *,
+    port: int,
+    keep_serving: bool,
+    say: Callable[[str], None] = tqdm.write,
+) -> int:
+    """Call `tell` with a service of the demo's own, keep that up afterwards if asked to, and return
+    what `tell` did."""
     torch.set_num_threads(1)
     _forget_settings()
     # SIGTERM ends the demo as Ctrl-C does, so that its service and its folder go with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         tempfile.TemporaryDirectory(prefix="foreshock-demo-") as folder,
-        DemoServer(Path(folder), port=options.port) as server,
+        DemoServer(Path(folder), port=port) as server,
     ):
         say(f"dashboard: {server.url}")
-        verdict = _both_runs(options, server=server, say=say)
-        for line in _summary(verdict):
-            say(line)
-        if options.keep_serving:
+        status = tell(server)
+        if keep_serving:
             say(f"still serving {server.url} - press Ctrl-C to end")
             _wait_for_interrupt(server)
-    return 1 if verdict.failures else 0
+    return status
 
 
 def _both_runs(options: Options, *, server: DemoServer, say: Callable[[str], None]) -> Verdict:
