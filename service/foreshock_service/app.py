@@ -11,9 +11,20 @@ from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from foreshock_service import __version__
-from foreshock_service.api import frames, health, incidents, live, login, metrics, runs, windows
+from foreshock_service.api import (
+    frames,
+    health,
+    incidents,
+    live,
+    login,
+    metrics,
+    runs,
+    silences,
+    windows,
+)
 from foreshock_service.api.access import require
 from foreshock_service.api.context import Context
+from foreshock_service.api.forms import read_form
 from foreshock_service.api.problems import install_problems
 from foreshock_service.api.security import BrowserGuard
 from foreshock_service.exposition.health import ServiceMetrics
@@ -23,6 +34,7 @@ from foreshock_service.pipeline.detect import Detection
 from foreshock_service.pipeline.ingest import Ingest
 from foreshock_service.pipeline.notify import Notify
 from foreshock_service.pipeline.retain import retain_once
+from foreshock_service.pipeline.unsilence import unsilence_once
 from foreshock_service.settings import ServiceSettings
 from foreshock_service.store.schema import check_current, upgrade
 from foreshock_service.store.session import Store
@@ -71,6 +83,11 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
                     interval_seconds=RETAIN_INTERVAL_SECONDS,
                 ),
                 Stage(
+                    name="unsilence",
+                    run_once=lambda: unsilence_once(opened, settings, time.time()),
+                    interval_seconds=NOTIFY_INTERVAL_SECONDS,
+                ),
+                Stage(
                     name="notify",
                     run_once=notify.run_once,
                     interval_seconds=NOTIFY_INTERVAL_SECONDS,
@@ -109,13 +126,13 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
     install_problems(app)
     app.add_middleware(BrowserGuard, settings=settings)
     api = APIRouter(prefix="/api/v1")
-    for part in (frames, runs, windows, incidents, live):
+    for part in (frames, runs, windows, incidents, silences, live):
         api.include_router(part.router)
     app.include_router(api)
     for part in (health, login, metrics):
         app.include_router(part.router)
     app.include_router(pages.assets)
-    app.include_router(pages.build_router(require("read")))
+    app.include_router(pages.build_router(require("read"), read_form))
     return app
 
 

@@ -30,8 +30,9 @@ from foreshock_service.domain.runs import Run
 from foreshock_service.errors import Conflict
 from foreshock_service.incidents.verdict import sentence
 from foreshock_service.pipeline.session import DetectionSession
+from foreshock_service.pipeline.telling import Audience, tell
 from foreshock_service.settings import ServiceSettings
-from foreshock_service.store import deliveries, detection, incidents, runs
+from foreshock_service.store import detection, incidents, runs
 from foreshock_service.store.frames import read_frames
 from foreshock_service.store.session import ReadSession, Store, WriteSession
 
@@ -116,7 +117,7 @@ class Detection:
         if not frames:
             return 0
         work = self._push(held, frames)
-        alert_run = AlertRun(run_id=run_id, name=run.name, project=run.project)
+        alert_run = AlertRun.of(run)
         try:
             with self._store.write() as session:
                 self._commit(session, alert_run, rank, held, work, frames)
@@ -203,7 +204,7 @@ class Detection:
         for number, incident in sorted(work.touched.items()):
             self._save(session, run_id, rank, held, number, incident, now)
         for change in work.changes:
-            deliveries.enqueue(session, change, run=run, channels=self._channels, now=now)
+            tell(session, change, to=Audience(run=run, channels=self._channels, now=now))
         for ord_, schema, pairs in work.snapshots:
             detection.save_snapshot(
                 session, run_id, rank, ord_, schema_hash=schema.hash, pairs=pairs

@@ -8,7 +8,8 @@ from typing import Final
 from urllib.parse import quote
 
 from foreshock_service.domain.incidents import Departure, Incident, State
-from foreshock_service.domain.runs import RunEvent
+from foreshock_service.domain.runs import Run, RunEvent
+from foreshock_service.web.silences_page import DURATIONS, Scope, SilenceNote, scopes
 from foreshock_service.web.verdict import last_clean_checkpoint
 from foreshock_service.web.words import measure, ratio, steps, whole
 
@@ -80,6 +81,9 @@ class IncidentPage:
     run_link: str
     can_acknowledge: bool
     can_resolve: bool
+    scopes: Sequence[Scope]
+    durations: Sequence[str]
+    silence: SilenceNote | None
     departures: Sequence[DepartureRow]
     sequence: Sequence[Moment]
     spread: Spread | None
@@ -88,23 +92,26 @@ class IncidentPage:
 def incident_page(
     incident: Incident,
     *,
-    run_id: str,
-    run_name: str,
+    run: Run,
     events: Sequence[RunEvent],
     depths: Mapping[str, int],
+    silence: SilenceNote | None,
 ) -> IncidentPage:
     """`depths` gives the place in the forward pass of each series, named `kind:name`."""
-    run_link = f"/runs/{quote(run_id)}"
+    run_link = f"/runs/{quote(run.run_id)}"
     closed = incident.state is State.RESOLVED
     first = incident.departures[0].step if incident.departures else incident.onset_step
     return IncidentPage(
-        name=run_name,
+        name=run.name,
         number=incident.number,
         tone=str(incident.severity),
         link=f"{run_link}/incidents/{incident.number}",
         run_link=run_link,
         can_acknowledge=not closed and incident.acknowledged_by is None,
         can_resolve=not closed,
+        scopes=scopes(incident, run),
+        durations=list(DURATIONS),
+        silence=silence,
         departures=[
             _departure(place, departure, first)
             for place, departure in enumerate(incident.departures[:LISTED], 1)

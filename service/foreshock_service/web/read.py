@@ -8,9 +8,11 @@ from typing import Final
 
 import numpy as np
 
+from foreshock_service.domain.alerts import AlertRun
 from foreshock_service.domain.runs import Attempt, Run, RunEvent, RunHead
+from foreshock_service.domain.silences import Silence, silence_over
 from foreshock_service.errors import NotFound
-from foreshock_service.store import events, head, incidents, runs, schemas
+from foreshock_service.store import events, head, incidents, runs, schemas, silences
 from foreshock_service.store.incidents import StoredIncident
 from foreshock_service.store.overview import scalar_overview
 from foreshock_service.store.session import ReadSession
@@ -99,6 +101,14 @@ def read_depths(session: ReadSession, newest: RunHead | None) -> Mapping[str, in
         return {}
     schema = schemas.load(session, newest.schema_hash)
     return {f"{item.kind}:{item.name}": item.depth for item in schema.series}
+
+
+def read_silence(session: ReadSession, told: RunRead, *, now: float) -> Silence | None:
+    """The silence that keeps the chosen incident from being told."""
+    if told.chosen is None:
+        return None
+    live = silences.live(session, now=now)
+    return silence_over(live, told.chosen.incident, AlertRun.of(told.run), now=now)
 
 
 def read_thumbnail(session: ReadSession, run_id: str) -> bytes:
