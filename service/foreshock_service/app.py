@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from foreshock_service import __version__
 from foreshock_service.api import (
+    detection,
     frames,
     health,
     incidents,
@@ -63,13 +64,13 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
         opened = store if store is not None else await run_in_threadpool(open_store, settings)
         hub = Hub()
         ingest = Ingest(opened, settings, on_commit=lambda run, _upto: hub.publish(run))
-        detection = Detection(opened, settings)
+        detecting = Detection(opened, settings)
         notify = Notify(opened, settings, notifiers)
         worker = Worker(
             [
                 Stage(
                     name="detect",
-                    run_once=detection.run_once,
+                    run_once=detecting.run_once,
                     interval_seconds=settings.detect_interval_seconds,
                 ),
                 Stage(
@@ -126,7 +127,7 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
     install_problems(app)
     app.add_middleware(BrowserGuard, settings=settings)
     api = APIRouter(prefix="/api/v1")
-    for part in (frames, runs, windows, incidents, silences, live):
+    for part in (frames, runs, windows, incidents, silences, detection, live):
         api.include_router(part.router)
     app.include_router(api)
     for part in (health, login, metrics):

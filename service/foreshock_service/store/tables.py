@@ -310,6 +310,16 @@ withheld = Table(  # an incident with changes that silences kept from being told
     Index("ix_withheld_look_at", "look_at"),
 )
 
+detection_rule = Table(
+    "detection_rule",
+    metadata,
+    Column("scope", String(16), primary_key=True),  # project | run
+    Column("name", String(128), primary_key=True),  # the project's name, or the run's id
+    Column("document", JSON, nullable=False),  # as EngineConfig.from_document takes it
+    Column("set_by", String(128), nullable=False),
+    Column("set_at", Double, nullable=False),
+)
+
 token = Table(
     "token",
     metadata,

@@ -14,7 +14,7 @@ from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from foreshock_service.errors import NotFound
-from foreshock_service.pipeline import silencing, triage
+from foreshock_service.pipeline import silencing, triage, tuning
 from foreshock_service.settings import ServiceSettings
 from foreshock_service.store import incidents, silences
 from foreshock_service.store import runs as runs_store
@@ -24,6 +24,7 @@ from foreshock_service.web import read
 from foreshock_service.web.incident_page import incident_page
 from foreshock_service.web.run_list import run_list_page
 from foreshock_service.web.run_page import run_page
+from foreshock_service.web.sensitivity import chosen
 from foreshock_service.web.silences_page import asked, silence_note, silences_page
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -174,6 +175,20 @@ def build_router(
             incident = incidents.get_incident(session, run_id, number).incident
         silencing.add(context.store, asked(form, incident, told, now=now), by=by, now=now)
         return _back(run_id, number)
+
+    @router.post("/runs/{run_id}/sensitivity")
+    def sensitivity(
+        run_id: str,
+        context: InPage,
+        by: str = Depends(may_read),
+        form: Mapping[str, str] = Depends(read_form),
+    ) -> Response:
+        """Set how sensitive detection is for a run or its project, and show the run again."""
+        with context.store.read() as session:
+            told = runs_store.get(session, run_id)
+        scope, name, level = chosen(form, told)
+        tuning.set_sensitivity(context.store, scope, name, level, by=by, now=context.clock())
+        return RedirectResponse(f"/runs/{quote(run_id)}", 303)
 
     @router.get("/silences")
     def list_silences(request: Request, context: InPage) -> Response:

@@ -9,10 +9,19 @@ from typing import Final
 import numpy as np
 
 from foreshock_service.domain.alerts import AlertRun
+from foreshock_service.domain.detection_rules import DetectionRule
 from foreshock_service.domain.runs import Attempt, Run, RunEvent, RunHead
 from foreshock_service.domain.silences import Silence, silence_over
 from foreshock_service.errors import NotFound
-from foreshock_service.store import events, head, incidents, runs, schemas, silences
+from foreshock_service.store import (
+    detection_rules,
+    events,
+    head,
+    incidents,
+    runs,
+    schemas,
+    silences,
+)
 from foreshock_service.store.incidents import StoredIncident
 from foreshock_service.store.overview import scalar_overview
 from foreshock_service.store.session import ReadSession
@@ -40,6 +49,8 @@ class RunRead:
     incidents: Sequence[StoredIncident]
     chosen: StoredIncident | None
     num_series: int
+    of_project: DetectionRule | None
+    of_run: DetectionRule | None
 
 
 def read_list(session: ReadSession) -> list[RunFacts]:
@@ -84,6 +95,7 @@ def read_run(session: ReadSession, run_id: str, number: int | None) -> RunRead:
     else:
         chosen = by_number.get(number) or incidents.get_incident(session, run_id, number)
     newest = head.first_heads(session, [run_id]).get(run_id)
+    of_project, of_run = detection_rules.of_run(session, run)
     return RunRead(
         run=run,
         head=newest,
@@ -92,6 +104,8 @@ def read_run(session: ReadSession, run_id: str, number: int | None) -> RunRead:
         incidents=told,
         chosen=chosen,
         num_series=len(read_depths(session, newest)),
+        of_project=of_project,
+        of_run=of_run,
     )
 
 
