@@ -15,6 +15,8 @@ from foreshock_service.web.words import measure, ratio, steps, whole
 
 LISTED: Final = 40
 """Departures in the table; the map on the Run page shows them all."""
+MAX_CHANGE: Final = 200
+"""Of the text of an announced change."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72.0, 940.0, 18.0, 258.0
 
 
@@ -158,6 +160,9 @@ def _sequence(incident: Incident, events: Sequence[RunEvent]) -> Sequence[Moment
         moments.append(Moment(at=incident.recovered_step, text=text, tone="good"))
     for event in events:
         inside = event.step is not None and event.step >= incident.onset_step
+        if event.kind == "change" and event.step is not None:
+            text = str(event.data.get("text", ""))[:MAX_CHANGE]
+            moments.append(Moment(at=event.step, text=f"announced: {text}"))
         if event.kind == "exception" and event.step is not None and inside:
             moments.append(Moment(at=event.step, text="the training raises an exception"))
     return sorted(moments, key=lambda moment: moment.at)

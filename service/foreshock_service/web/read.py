@@ -36,6 +36,8 @@ THUMBNAIL_COLUMNS: Final = 168
 THUMBNAIL_KINDS: Final = ("gradient", "activation", "activation_grad", "weight", "update")
 """The kind that a thumbnail shows is the first of these that the run measures."""
 TOLD_EVENTS: Final = ("checkpoint", "exception", "finished")
+TOLD_CHANGES: Final = 8
+"""Announced changes, the newest: a loop may announce more than a page can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,10 @@ def read_run(session: ReadSession, run_id: str, number: int | None) -> RunRead:
         run=run,
         head=newest,
         attempts=runs.attempts(session, run_id),
-        events=events.list_events(session, run_id, kinds=TOLD_EVENTS),
+        events=[
+            *events.list_events(session, run_id, kinds=TOLD_EVENTS),
+            *events.list_events(session, run_id, kinds=["change"], limit=TOLD_CHANGES),
+        ],
         incidents=told,
         chosen=chosen,
         num_series=len(read_depths(session, newest)),
