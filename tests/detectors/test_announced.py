@@ -84,6 +84,11 @@ def test_the_same_change_unannounced_is_an_incident(change: Callable[[Trace], No
 def test_faults_after_an_announced_change_are_found() -> None:
     """Against the new level: a loss that leaps, a layer that grows, a gradient that spikes."""
     later = CHANGE + 120
+
+    def leap(trace: Trace) -> None:
+        for name in trace.names("update"):
+            trace.scale(name, 12.0, first=later)
+
     faults: dict[str, Callable[[Trace], object]] = {
         "loss_spike": lambda t: t.scalars["loss"].__iadd__(np.where(t.steps >= later, 6.0, 0.0)),
         "gradient_spike": lambda t: t.scale(
@@ -92,9 +97,7 @@ def test_faults_after_an_announced_change_are_found() -> None:
         "explosion": lambda t: t.scale(
             "weight:blocks.1.attn.qkv.weight", np.exp2(np.maximum(t.steps - later, 0) / 9)
         ),
-        "update_too_large": lambda t: [
-            t.scale(name, np.where(t.steps >= later, 12.0, 1.0)) for name in t.names("update")
-        ],
+        "update_too_large": leap,
     }
     for kind, fault in faults.items():
         trace = announce(healthy(ROWS))

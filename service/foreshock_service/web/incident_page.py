@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 from foreshock_service.domain.incidents import Departure, Incident, State
 from foreshock_service.domain.runs import Run, RunEvent
+from foreshock_service.incidents.explanations import explained_kinds
+from foreshock_service.web.explanation_page import Explanation, explanation_page
 from foreshock_service.web.silences_page import DURATIONS, Scope, SilenceNote, scopes
 from foreshock_service.web.verdict import last_clean_checkpoint
 from foreshock_service.web.words import measure, ratio, steps, whole
@@ -86,6 +88,7 @@ class IncidentPage:
     scopes: Sequence[Scope]
     durations: Sequence[str]
     silence: SilenceNote | None
+    explanation: Explanation | None
     departures: Sequence[DepartureRow]
     sequence: Sequence[Moment]
     spread: Spread | None
@@ -114,6 +117,7 @@ def incident_page(
         scopes=scopes(incident, run),
         durations=list(DURATIONS),
         silence=silence,
+        explanation=_explanation(incident.kind),
         departures=[
             _departure(place, departure, first)
             for place, departure in enumerate(incident.departures[:LISTED], 1)
@@ -121,6 +125,10 @@ def incident_page(
         sequence=_sequence(incident, events),
         spread=_spread(incident, depths),
     )
+
+
+def _explanation(kind: str) -> Explanation | None:
+    return explanation_page(kind) if kind in explained_kinds() else None
 
 
 def _departure(place: int, departure: Departure, first: int) -> DepartureRow:

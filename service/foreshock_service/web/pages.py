@@ -14,6 +14,7 @@ from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from foreshock_service.errors import NotFound
+from foreshock_service.incidents.explanations import PATH
 from foreshock_service.pipeline import silencing, triage, tuning
 from foreshock_service.settings import ServiceSettings
 from foreshock_service.store import incidents, silences
@@ -21,6 +22,7 @@ from foreshock_service.store import runs as runs_store
 from foreshock_service.store.audit import record
 from foreshock_service.store.session import Store
 from foreshock_service.web import read
+from foreshock_service.web.explanation_page import explanation_page
 from foreshock_service.web.incident_page import incident_page
 from foreshock_service.web.run_list import run_list_page
 from foreshock_service.web.run_page import run_page
@@ -189,6 +191,20 @@ def build_router(
         scope, name, level = chosen(form, told)
         tuning.set_sensitivity(context.store, scope, name, level, by=by, now=context.clock())
         return RedirectResponse(f"/runs/{quote(run_id)}", 303)
+
+    @router.get(PATH)
+    def kinds(request: Request) -> Response:
+        """The kinds of incidents that are explained."""
+        return _page(request, "explanation.html", page=explanation_page(None), index=PATH)
+
+    @router.get(PATH + "/{kind}")
+    def kind(request: Request, kind: str) -> Response:
+        """What a kind of incident means, where it comes from, and what to try."""
+        try:
+            page = explanation_page(kind)
+        except NotFound as error:
+            return _missing(request, error)
+        return _page(request, "explanation.html", page=page, index=PATH)
 
     @router.get("/silences")
     def list_silences(request: Request, context: InPage) -> Response:
