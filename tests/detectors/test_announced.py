@@ -10,6 +10,7 @@ import pytest
 from foreshock.wire import FrameFlag, SeriesSchema
 from foreshock_service.detectors.announced import BEGIN_ANEW, MOVED
 from foreshock_service.detectors.registry import DETECTORS
+from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Severity
 from foreshock_service.pipeline.session import DetectionSession
 
@@ -52,6 +53,13 @@ def steeper(trace: Trace, factor: float = 20.0) -> None:
         trace.scale(name, factor, first=CHANGE)
 
 
+def other_inputs(trace: Trace) -> None:
+    """Activations are forty times as large, and gradients with them."""
+    steeper(trace, 300.0)
+    for name in trace.names("activation"):
+        trace.scale(name, 40.0, first=CHANGE)
+
+
 def all_at_once(trace: Trace) -> None:
     """A larger rate and other data: loss, gradients, updates and activations move together."""
     lose_more(trace)
@@ -61,7 +69,7 @@ def all_at_once(trace: Trace) -> None:
         trace.scale(name, 5.0, first=CHANGE)
 
 
-CHANGES = [lose_more, step_further, step_less, steeper, all_at_once]
+CHANGES = [lose_more, step_further, step_less, steeper, other_inputs, all_at_once]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -168,6 +176,23 @@ def test_a_frame_of_scalars_alone_can_be_announced() -> None:
         stats = np.zeros((0, 13), np.float32)
         frames.append(replace(frame, schema=schema, stats=stats, scalars={"loss": loss}))
     assert opened(frames) == []
+
+
+def test_a_run_that_had_learned_still_has() -> None:
+    """Small updates after the change are no fault of a run that had come far before it."""
+    trace = announce(healthy(ROWS))
+    trace.facts = RunFacts(optimizer="AdamW")
+    trace.scalars["lr"] = np.full(ROWS, 1.0)
+    step_less(trace)
+    assert opened(trace) == []
+
+
+def test_a_run_that_had_not_learned_is_not_stuck_by_the_change() -> None:
+    """Losses of before and after are no plateau together."""
+    trace = announce(healthy(ROWS), 40)
+    trace.scalars["loss"] = np.random.default_rng(0).normal(5, 0.2, ROWS)
+    trace.scalars["loss"][40:] *= 2
+    assert opened(trace) == []
 
 
 def test_what_begins_anew_exists() -> None:
