@@ -6,6 +6,7 @@ COPY constraints.txt ./
 COPY client ./client
 COPY service ./service
 COPY migrations ./migrations
+COPY docs/incidents ./docs/incidents
 RUN pip wheel --no-cache-dir --constraint constraints.txt --wheel-dir /wheels ./client "./service[postgres]"
 
 FROM python:3.11-slim-bookworm

@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from foreshock_service import __version__
 from foreshock_service.api import (
     clipping,
+    detection,
     frames,
     health,
     incidents,
@@ -21,10 +22,12 @@ from foreshock_service.api import (
     metrics,
     replay,
     runs,
+    silences,
     windows,
 )
 from foreshock_service.api.access import require
 from foreshock_service.api.context import Context
+from foreshock_service.api.forms import read_form
 from foreshock_service.api.problems import install_problems
 from foreshock_service.api.security import BrowserGuard
 from foreshock_service.exposition.health import ServiceMetrics
@@ -35,6 +38,7 @@ from foreshock_service.pipeline.detect import Detection
 from foreshock_service.pipeline.ingest import Ingest
 from foreshock_service.pipeline.notify import Notify
 from foreshock_service.pipeline.retain import retain_once
+from foreshock_service.pipeline.unsilence import unsilence_once
 from foreshock_service.pipeline.watchdog import Watchdog
 from foreshock_service.settings import ServiceSettings
 from foreshock_service.store.schema import check_current, upgrade
@@ -68,15 +72,15 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
         opened = store if store is not None else await run_in_threadpool(open_store, settings)
         hub = Hub()
         ingest = Ingest(opened, settings, on_commit=lambda run, _upto: hub.publish(run))
-        detection = Detection(opened, settings)
-        compare = Compare(opened, settings, owner=detection.owner)
+        detecting = Detection(opened, settings)
+        compare = Compare(opened, settings, owner=detecting.owner)
         watchdog = Watchdog(opened, settings)
         notify = Notify(opened, settings, notifiers)
         worker = Worker(
             [
                 Stage(
                     name="detect",
-                    run_once=detection.run_once,
+                    run_once=detecting.run_once,
                     interval_seconds=settings.detect_interval_seconds,
                 ),
                 Stage(
@@ -98,6 +102,11 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
                     name="retain",
                     run_once=lambda: retain_once(opened, settings, time.time()),
                     interval_seconds=RETAIN_INTERVAL_SECONDS,
+                ),
+                Stage(
+                    name="unsilence",
+                    run_once=lambda: unsilence_once(opened, settings, time.time()),
+                    interval_seconds=NOTIFY_INTERVAL_SECONDS,
                 ),
                 Stage(
                     name="notify",
@@ -138,13 +147,13 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
     install_problems(app)
     app.add_middleware(BrowserGuard, settings=settings)
     api = APIRouter(prefix="/api/v1")
-    for part in (frames, runs, windows, clipping, replay, incidents, live):
+    for part in (frames, runs, windows, clipping, replay, incidents, silences, detection, live):
         api.include_router(part.router)
     app.include_router(api)
     for part in (health, login, metrics):
         app.include_router(part.router)
     app.include_router(pages.assets)
-    app.include_router(pages.build_router(require("read")))
+    app.include_router(pages.build_router(require("read"), read_form))
     return app
 
 

@@ -234,15 +234,16 @@ def test_a_scalar_without_a_value_costs_no_frame(attach: Attach) -> None:
 
 
 def test_remarks_that_cannot_be_read_do_not_raise(attach: Attach) -> None:
-    """note(), checkpoint() and an exception without a text harm neither training nor its end."""
+    """Remarks and an exception without a text harm neither training nor its end."""
     watch, transport = attach(perceptron())
     unspeakable: Any = Unspeakable()
     watch.note(unspeakable)
+    watch.announce(unspeakable)
     watch.checkpoint(unspeakable)
     with pytest.raises(UnspeakableError), watch:
         raise UnspeakableError
     failed = [e.data["part"] for e in transport.events if e.kind == "client_error"]
-    assert failed == ["note", "checkpoint"]
+    assert failed == ["note", "change", "checkpoint"]
     exceptions = [e.data["message"] for e in transport.events if e.kind == "exception"]
     assert exceptions == ["(UnspeakableError that has no text)"]
     assert transport.events[-1].data == {"status": "crashed"}

@@ -17,6 +17,22 @@ def _flags(transport: RecordingTransport) -> list[int]:
     return [int(f) for batch in transport.batches for f in batch.flags]
 
 
+def test_an_announced_change_marks_the_step_under_way(attach: Attach) -> None:
+    """Its frame carries the flag and the event its text; the steps around it carry none."""
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watch, transport = attach(model, optimizer)
+    train(model, optimizer, watch, num_steps=2)
+    watch.announce("batch size 32 -> 256")
+    train(model, optimizer, watch, num_steps=3)
+    watch.announce("after the last step")
+    watch.close()
+    announced = [bool(flags & FrameFlag.ANNOUNCED) for flags in _flags(transport)]
+    assert announced == [False, False, True, False, False]
+    told = [(e.step, dict(e.data)) for e in transport.events if e.kind == "change"]
+    assert told == [(2, {"text": "batch size 32 -> 256"}), (5, {"text": "after the last step"})]
+
+
 def test_without_step_the_optimizer_is_the_clock(attach: Attach) -> None:
     """A loop that calls nothing but watch gets one frame an optimizer step."""
     model = perceptron()

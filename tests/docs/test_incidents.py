@@ -13,6 +13,8 @@ import pytest
 from foreshock_service.detectors import ranks
 from foreshock_service.detectors.registry import DETECTORS
 from foreshock_service.incidents import silence
+from foreshock_service.incidents.explanations import FOLDER as CARRIED
+from foreshock_service.incidents.explanations import explained_kinds
 
 from tests.docs.markdown import ROOT, anchors, links
 
@@ -78,6 +80,12 @@ PAGES = sorted(path for path in FOLDER.glob("*.md") if path != INDEX)
 def test_each_kind_has_a_page_and_each_page_a_kind() -> None:
     """Whoever is told of an incident finds what it means under its name."""
     assert {page.stem for page in PAGES} == kinds()
+
+
+def test_the_service_carries_the_pages() -> None:
+    """Through a link, so that there is one text of each."""
+    assert explained_kinds() == kinds()
+    assert CARRIED.resolve() == FOLDER
 
 
 def test_the_index_lists_each_page_once() -> None:

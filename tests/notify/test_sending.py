@@ -53,6 +53,8 @@ def test_an_alert_arrives_signed_with_its_sentence_and_link(
     assert message["type"] == "incident.opened"
     assert message["sentence"] == "blocks.3.attn exploded."
     assert message["url"] == "https://watch.example/runs/r1/incidents/1"
+    assert message["explanation"] == "https://watch.example/incidents/kinds/explosion"
+    assert message["withheld_since"] is None
     assert message["incident"]["departures"][0]["ratio"] == "inf"
     assert message["incident"]["evidence"] == {"value": "nan"}
     assert rows(store)[0].status == "delivered"

@@ -9,6 +9,8 @@ import pytest
 
 from tests.packaging.wheels import ROOT, Built
 
+LINKED = {"migrations": "/migrations", "docs/incidents": "/incidents/kinds"}
+"""Folders of the root that are carried in the service's wheel, and where they are there."""
 DISTRIBUTIONS = ("foreshock", "foreshock_gpu", "foreshock_service")
 
 
@@ -47,13 +49,14 @@ def test_no_wheel_holds_tests_or_caches(built: Built, distribution: str) -> None
         ("foreshock_service", "service/foreshock_service", "web/templates/**/*.html"),
         ("foreshock_service", "service/foreshock_service", "web/static/**/*.*"),
         ("foreshock_service", "migrations", "versions/*.py"),
+        ("foreshock_service", "docs/incidents", "*.md"),
     ],
 )
 def test_files_that_are_no_modules_travel(
     built: Built, distribution: str, folder: str, pattern: str
 ) -> None:
-    """Headers, kernels, templates, scripts, styles and migrations are in the wheel."""
-    prefix = f"{distribution}/migrations" if folder == "migrations" else distribution
+    """Headers, kernels, templates, scripts, styles, migrations, explanations: all in the wheel."""
+    prefix = f"{distribution}{LINKED.get(folder, '')}"
     wanted = {
         f"{prefix}/{path.relative_to(ROOT / folder).as_posix()}"
         for path in (ROOT / folder).glob(pattern)

@@ -28,7 +28,7 @@ class Built:
 
 def copy_sources(target: Path) -> None:
     """What a fresh clone has, as far as the distributions need it; links stay links."""
-    for name in (*PROJECTS, "migrations"):
+    for name in (*PROJECTS, "migrations", "docs/incidents"):
         shutil.copytree(ROOT / name, target / name, symlinks=True, ignore=NOT_SOURCES)
 
 

@@ -18,7 +18,9 @@ _MAX_PARTS: Final = 256
 
 _VITAL: Final = frozenset({"step", "frame"})
 """Without these nothing that is measured can be sent."""
-_ENDING: Final = frozenset({"note", "checkpoint", "exception", "events", "hooks", "close"})
+_ENDING: Final = frozenset(
+    {"note", "change", "checkpoint", "exception", "events", "hooks", "close"}
+)
 """Parts that still work then: they tell what happened, and end the run."""
 
 

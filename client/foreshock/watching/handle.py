@@ -116,8 +116,16 @@ class Watch:
             self._parts.guard.run("gradient", self._parts.optimizers.grads_ready, optimizer)
 
     def note(self, text: str) -> None:
-        """Write a remark at this step, such as a change of the data."""
+        """Write a remark at this step."""
         self._event("note", text=text)
+
+    def announce(self, text: str) -> None:
+        """Say that from this step on the learning rate, batch size, data or loss is another, on
+        purpose: levels are then learned anew instead of told as incidents. Call it on each rank."""
+        parts = self._parts
+        if parts is not None:
+            parts.guard.run("change", parts.recorder.announce)
+        self._event("change", text=text)
 
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Say that a checkpoint was written, so that an incident can name the last healthy one."""

@@ -95,6 +95,7 @@ class Recorder:
         self._scalars = Scalars()
         self._names: set[str] = set()
         self._batch_id: str | None = None
+        self._announced = False
         self._closed: _Closed | None = None
         self._by_hand: bool | None = None
         self._optimizer_stepped = self._over = self._refused_told = False
@@ -145,6 +146,11 @@ class Recorder:
         step = self._step if with_step else None
         if self.outbox is not None:
             self.outbox.put_event(Event(kind=kind, wall_time=time.time(), step=step, data=data))
+
+    def announce(self) -> None:
+        """Mark the step under way as the first of something new."""
+        with self._lock:
+            self._announced = True
 
     # Where a step ends.
 
@@ -222,6 +228,8 @@ class Recorder:
                 flags |= measured_flag(kind)
             if self._budget.thinned:
                 flags |= FrameFlag.THINNED
+            if self._announced:
+                flags, self._announced = flags | FrameFlag.ANNOUNCED, False
             self._own_cost(now)
             if self.hooks is not None:
                 for i, flag in enumerate(self.hooks.take_found_inf()):

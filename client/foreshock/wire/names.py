@@ -57,6 +57,7 @@ EVENT_KINDS: Final = (
     "started",
     "finished",
     "note",
+    "change",
     "checkpoint",
     "exception",
     "client_error",
@@ -77,6 +78,8 @@ class FrameFlag(IntFlag):
     """The last frame before an exception or the end of the run."""
     THINNED = 4
     """Part of the frame was left out to stay inside the monitor's budget."""
+    ANNOUNCED = 8
+    """From this frame on the learning rate, batch size, data or loss is another, on purpose."""
     MEASURED_ACTIVATION = 1 << 8
     MEASURED_ACTIVATION_GRAD = 1 << 9
     MEASURED_GRADIENT = 1 << 10

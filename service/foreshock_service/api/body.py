@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import zstandard
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 
 from foreshock_service.errors import BadRequest, TooLarge, Unsupported
 from foreshock_service.settings import ServiceSettings
@@ -20,6 +22,8 @@ MAX_WINDOW_BYTES: Final = 1 << 25
 DEPTH_SLICE_BYTES: Final = 1 << 20
 MAX_JSON_DEPTH: Final = 32
 """Brackets inside brackets; our deepest document has 6."""
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 async def read_body(request: Request, settings: ServiceSettings) -> bytes:
@@ -88,6 +92,19 @@ def parse_document(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BadRequest("the body must be a JSON object")
     return document
+
+
+def validated(model: type[Model], document: dict[str, Any]) -> Model:
+    """The document as a model; 422 says which field is wrong, as for a parameter.
+
+    Raises:
+        RequestValidationError: it does not fit.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        places = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
+        raise RequestValidationError(places) from error
 
 
 def _is_too_deep(body: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -10,13 +11,17 @@ from pydantic import BaseModel
 from foreshock_service.api.access import MayRead
 from foreshock_service.api.context import Context, InContext
 from foreshock_service.api.parameters import Number, RunId
-from foreshock_service.domain.alerts import plain
+from foreshock_service.api.silences import SilenceView
+from foreshock_service.api.silences import view as silence_view
+from foreshock_service.domain.alerts import AlertRun, plain
 from foreshock_service.domain.findings import Severity
 from foreshock_service.domain.incidents import State
+from foreshock_service.domain.silences import silence_over
 from foreshock_service.pipeline import triage
-from foreshock_service.store import runs
+from foreshock_service.store import runs, silences
 from foreshock_service.store.audit import record
 from foreshock_service.store.incidents import StoredIncident, get_incident, list_incidents
+from foreshock_service.store.session import ReadSession
 
 router = APIRouter(tags=["incidents"])
 
@@ -34,7 +39,10 @@ class DepartureView(BaseModel):
 
 
 class IncidentView(BaseModel):
-    """Findings that share a cause, with the sentence that tells them; departures in their order."""
+    """Findings that share a cause, with the sentence that tells them; departures in their order.
+
+    `silence` is the one that keeps it from being told, None where people are alerted.
+    """
 
     run_id: str
     rank: int
@@ -59,6 +67,7 @@ class IncidentView(BaseModel):
     departures: list[DepartureView]
     evidence: dict[str, Plain]
     acknowledged_by: str | None
+    silence: SilenceView | None
     version: int
     opened_at: float
     updated_at: float
@@ -80,16 +89,16 @@ def get_incidents(
 ) -> IncidentList:
     """The newest incidents, or those in one state."""
     with context.store.read() as session:
-        runs.get(session, run)
         found = list_incidents(session, run, state=state, limit=limit)
-    return IncidentList(incidents=[_view(item) for item in found])
+        return IncidentList(incidents=_views(session, run, found, now=context.clock()))
 
 
 @router.get("/runs/{run}/incidents/{number}", summary="One incident")
 def get_one(run: RunId, number: Number, context: InContext, _actor: MayRead) -> IncidentView:
     """One incident with its departures and evidence."""
     with context.store.read() as session:
-        return _view(get_incident(session, run, number))
+        found = get_incident(session, run, number)
+        return _views(session, run, [found], now=context.clock())[0]
 
 
 @router.post("/runs/{run}/incidents/{number}/acknowledge", summary="Acknowledge an incident")
@@ -110,13 +119,27 @@ def post_resolve(run: RunId, number: Number, context: InContext, actor: MayRead)
 
 def _told(context: Context, stored: StoredIncident, actor: str, action: str) -> IncidentView:
     target = f"{stored.run_id}/{stored.number}"
+    now = context.clock()
     with context.store.write() as session:
-        record(session, actor=actor, action=action, target=target, now=context.clock())
+        record(session, actor=actor, action=action, target=target, now=now)
+        (told,) = _views(session, stored.run_id, [stored], now=now)
     context.hub.publish(stored.run_id)
-    return _view(stored)
+    return told
 
 
-def _view(stored: StoredIncident) -> IncidentView:
+def _views(
+    session: ReadSession, run: str, found: Sequence[StoredIncident], *, now: float
+) -> list[IncidentView]:
+    about = AlertRun.of(runs.get(session, run))
+    live = silences.live(session, now=now)
+    over = [silence_over(live, item.incident, about, now=now) for item in found]
+    return [
+        _view(item, None if silence is None else silence_view(silence, now=now))
+        for item, silence in zip(found, over, strict=True)
+    ]
+
+
+def _view(stored: StoredIncident, silence: SilenceView | None) -> IncidentView:
     item = stored.incident
     return IncidentView(
         run_id=stored.run_id,
@@ -150,6 +173,7 @@ def _view(stored: StoredIncident) -> IncidentView:
         ],
         evidence={key: plain(value) for key, value in item.evidence.items()},
         acknowledged_by=item.acknowledged_by,
+        silence=silence,
         version=stored.version,
         opened_at=stored.opened_at,
         updated_at=stored.updated_at,

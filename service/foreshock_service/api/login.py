@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from html import escape
 from typing import Annotated, Final
-from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -12,15 +11,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from foreshock_service.api.access import COOKIE, identify
 from foreshock_service.api.context import Context, InContext
-from foreshock_service.errors import BadRequest, Forbidden, TooLarge, Unauthorized, Unsupported
+from foreshock_service.api.forms import read_form
+from foreshock_service.errors import Forbidden, Unauthorized
 from foreshock_service.store.audit import record
 
 router = APIRouter(tags=["login"], include_in_schema=False)
 
 COOKIE_SECONDS: Final = 30 * 86_400
-MAX_FORM_BYTES: Final = 8192
-MAX_FORM_FIELDS: Final = 8
-FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _PAGE: Final = """<!doctype html>
 <html lang="en">
 <head>
@@ -56,7 +53,7 @@ async def login_page(next: Annotated[str, Query(max_length=2048)] = "/") -> HTML
 @router.post("/login")
 async def log_in(request: Request, context: InContext) -> Response:
     """Keep a token that may read as a cookie which only this service's own pages send."""
-    form = await _form(request)
+    form = await read_form(request)
     secret, wanted = form.get("token", ""), local_path(form.get("next", "/"))
     try:
         await run_in_threadpool(_check, context, secret)
@@ -96,24 +93,6 @@ def _check(context: Context, secret: str) -> None:
         raise Forbidden(f"the token {token.name!r} may not read", code="scope_missing")
     with context.store.write() as session:
         record(session, actor=token.name, action="login", target="browser", now=context.clock())
-
-
-async def _form(request: Request) -> dict[str, str]:
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != FORM_TYPE:
-        raise Unsupported(f"Content-Type {given or 'none'!r}: send {FORM_TYPE}")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_FORM_BYTES:
-            raise TooLarge(f"the form is over {MAX_FORM_BYTES} bytes")
-    try:
-        fields = parse_qs(body.decode("ascii"), max_num_fields=MAX_FORM_FIELDS)
-    except ValueError as error:
-        raise BadRequest(
-            f"the form must be URL-encoded, with at most {MAX_FORM_FIELDS} fields"
-        ) from error
-    return {name: values[-1] for name, values in fields.items()}
 
 
 def _page(wanted: str, error: str, *, status: int = 200) -> HTMLResponse:

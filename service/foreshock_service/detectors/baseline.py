@@ -141,6 +141,13 @@ class Baselines:
         """Series that learn nothing until told otherwise, or an open incident becomes normal."""
         self._frozen = mask.copy()
 
+    def relearn(self, mask: Bools) -> None:
+        """Let series move to a new normal fast, as young ones do: it changed on purpose."""
+        count, peak = self._values["count"], self._values["peak"]
+        np.copyto(count, np.minimum(count, YOUNG_ROWS), where=mask)
+        np.copyto(peak, np.nan, where=mask)
+        self._derived = {}
+
     def learn(self, hold: Bools | None = None) -> None:
         """Absorb the row read last, except for frozen series and those in `hold` [series]."""
         skip = self._frozen if self._frozen.shape == self.row.measured.shape else None

@@ -6,10 +6,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from foreshock_service.detectors.announced import Announced
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.detectors.excess import excess_growth, growth_limits
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, UPDATE, WEIGHT
+from foreshock_service.detectors.protocol import Detector
 from foreshock_service.detectors.registry import DETECTORS
 from foreshock_service.detectors.row import Bools
 from foreshock_service.detectors.streak import Streaks
@@ -30,11 +32,9 @@ class Engine:
     def __init__(self, config: EngineConfig | None = None, facts: RunFacts | None = None) -> None:
         config = config or EngineConfig()
         self.baselines = Baselines(facts)
-        self._detectors = [
-            make(config.limits(name))
-            for name, make in DETECTORS.items()
-            if name not in config.disabled
-        ]
+        self._config = config
+        self._detectors = [self._make(name) for name in DETECTORS if name not in config.disabled]
+        self._announced = Announced()
         self._growth_limits = config.growth_limits
         self._departed = Streaks()
 
@@ -42,7 +42,10 @@ class Engine:
         """Findings of the next frame, which its baselines learn afterwards."""
         baselines = self.baselines
         baselines.read(frame)
+        fresh = ((detector, self._make(detector.name)) for detector in self._detectors)
+        self._announced.begin(frame, baselines, fresh)
         findings = [f for d in self._detectors for f in d.observe(frame, baselines)]
+        findings = self._announced.told(findings, baselines.layout)
         self._departed.update(
             baselines.layout,
             holds=self._outside(),
@@ -87,6 +90,7 @@ class Engine:
         return {
             "baselines": self.baselines.state(),
             "departed": self._departed.state(),
+            "announced": self._announced.state(),
             "detectors": {d.name: dict(d.state()) for d in self._detectors},
         }
 
@@ -94,9 +98,13 @@ class Engine:
         """Take up a state; a detector that the state does not know starts fresh."""
         self.baselines.restore(state["baselines"])
         self._departed.restore(state["departed"])
+        self._announced.restore(state.get("announced", 0))
         for detector in self._detectors:
             if detector.name in state["detectors"]:
                 detector.restore(state["detectors"][detector.name])
+
+    def _make(self, name: str) -> Detector:
+        return DETECTORS[name](self._config.limits(name))
 
     def _outside(self) -> Bools:
         """Left its baseline: half of the growth that would be too much, or NaN and Inf."""

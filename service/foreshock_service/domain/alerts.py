@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from foreshock_service.domain.incidents import IncidentChange
+from foreshock_service.domain.runs import Run
 
 MAX_DEPARTURES = 8
 """Series listed in a message: enough to see the direction of the spread, short enough for chat."""
@@ -21,11 +22,20 @@ class AlertRun:
     name: str
     project: str = "default"
 
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """The run as alerts call it."""
+        return cls(run_id=run.run_id, name=run.name, project=run.project)
 
-def alert_message(change: IncidentChange, run: AlertRun) -> dict[str, Any]:
+
+def alert_message(
+    change: IncidentChange, run: AlertRun, *, withheld_since: float | None = None
+) -> dict[str, Any]:
     """The message of a change; `path` is completed to a link by whoever knows our address.
 
     Numbers that JSON cannot carry are written as the strings `nan`, `inf` and `-inf`.
+    `withheld_since` is when a silence first kept news of this incident back, in seconds since the
+    epoch.
     """
     incident = change.incident
     return {
@@ -34,6 +44,7 @@ def alert_message(change: IncidentChange, run: AlertRun) -> dict[str, Any]:
         "run": {"id": run.run_id, "name": run.name, "project": run.project},
         "step": change.step,
         "sentence": change.sentence,
+        "withheld_since": withheld_since,
         "incident": {
             "number": incident.number,
             "kind": incident.kind,

@@ -31,3 +31,8 @@ class Frame:
     batch_id: str | None = None
     histograms: Mapping[int, npt.NDArray[np.float32]] = field(default_factory=dict)
     """Exponent histogram [64] by series index, on the frames that carry one."""
+
+    @property
+    def announced(self) -> bool:
+        """Whether the client said that from this frame on something is other on purpose."""
+        return bool(self.flags & FrameFlag.ANNOUNCED)

@@ -26,8 +26,9 @@ from foreshock_service.domain.runs import Run, RunHead
 from foreshock_service.errors import Conflict
 from foreshock_service.incidents.verdict import sentence
 from foreshock_service.pipeline.comparison import Compared, Comparison, stretch_of
+from foreshock_service.pipeline.telling import Audience, tell
 from foreshock_service.settings import ServiceSettings
-from foreshock_service.store import arrivals, deliveries, detection, head, incidents
+from foreshock_service.store import arrivals, detection, head, incidents
 from foreshock_service.store.frames import read_frames
 from foreshock_service.store.incidents import StoredIncident
 from foreshock_service.store.session import Store, WriteSession
@@ -183,7 +184,7 @@ class Compare:
             self._save(session, run_id, rank, known.get(number), incident, now)
         told = AlertRun(run_id=run_id, name=run.name, project=run.project)
         for change in compared.changes:
-            deliveries.enqueue(session, change, run=told, channels=self._channels, now=now)
+            tell(session, change, to=Audience(run=told, channels=self._channels, now=now))
 
     def _save(
         self,

@@ -12,9 +12,9 @@ import logging
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from foreshock.wire import SeriesSchema
 
 from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.alerts import AlertRun
+from foreshock_service.domain.detection_rules import in_force
 from foreshock_service.domain.facts import facts_of
 from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
@@ -30,8 +31,9 @@ from foreshock_service.domain.runs import Run
 from foreshock_service.errors import Conflict
 from foreshock_service.incidents.verdict import sentence
 from foreshock_service.pipeline.session import DetectionSession
+from foreshock_service.pipeline.telling import Audience, tell
 from foreshock_service.settings import ServiceSettings
-from foreshock_service.store import deliveries, detection, head, incidents, runs
+from foreshock_service.store import detection, detection_rules, head, incidents, runs
 from foreshock_service.store.frames import read_frames
 from foreshock_service.store.session import ReadSession, Store, WriteSession
 
@@ -52,6 +54,8 @@ class _Held:
     session: DetectionSession
     epoch: int
     next_ord: int
+    document: Mapping[str, Any] = field(default_factory=dict)
+    """The configuration that the session goes by, as it was set."""
     versions: dict[int, int] = field(default_factory=dict)
     saved: dict[int, Incident] = field(default_factory=dict)
 
@@ -116,7 +120,7 @@ class Detection:
         if not frames:
             return 0
         work = self._push(held, frames)
-        alert_run = AlertRun(run_id=run_id, name=run.name, project=run.project)
+        alert_run = AlertRun.of(run)
         try:
             with self._store.write() as session:
                 self._commit(session, alert_run, rank, held, work, frames)
@@ -133,13 +137,19 @@ class Detection:
     def _take_up(self, session: ReadSession, run: Run, rank: int, epoch: int) -> _Held:
         run_id, key = run.run_id, (run.run_id, rank)
         held = self._held.get(key)
+        document = in_force(*detection_rules.of_run(session, run))
         if held is None or held.epoch != epoch:
-            held = _Held(DetectionSession(self._config, facts_of(run.info)), epoch, 0)
+            held = _Held(self._session(run, document), epoch, 0, document)
             stored = detection.load_state(session, run_id, rank)
             if stored is not None:
                 held.next_ord = stored[0]
                 held.session.restore(stored[1])
             self._held[key] = held
+        elif held.document != document:
+            # Set anew between two rows: the same state under other limits.
+            state = held.session.state()
+            held.session, held.document = self._session(run, document), document
+            held.session.restore(state)
         self._held.move_to_end(key)
         while len(self._held) > SESSIONS:
             self._held.popitem(last=False)
@@ -153,6 +163,16 @@ class Detection:
             tracker.adopt(item.incident)
         held.saved = {i.number: i for i in tracker.incidents}
         return held
+
+    def _session(self, run: Run, document: Mapping[str, Any]) -> DetectionSession:
+        config = self._config
+        if document:
+            try:
+                config = EngineConfig.from_document(document)
+            except ValueError as error:
+                # It was checked when it was set, by another version of the service.
+                logger.error("run %s is read by the defaults: %s", run.run_id, error)
+        return DetectionSession(config, facts_of(run.info))
 
     def _push(self, held: _Held, frames: list[Frame]) -> _Work:
         work = _Work()
@@ -205,7 +225,7 @@ class Detection:
         for number, incident in sorted(work.touched.items()):
             self._save(session, run_id, rank, held, number, incident, now)
         for change in work.changes:
-            deliveries.enqueue(session, change, run=run, channels=self._channels, now=now)
+            tell(session, change, to=Audience(run=run, channels=self._channels, now=now))
         for ord_, schema, pairs in work.snapshots:
             detection.save_snapshot(
                 session, run_id, rank, ord_, schema_hash=schema.hash, pairs=pairs

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from foreshock_service.incidents.explanations import explanation_path
 from foreshock_service.notifiers.protocol import DeliveryError, Notifier
 from foreshock_service.settings import ServiceSettings
 from foreshock_service.store.deliveries import (
@@ -101,7 +102,11 @@ class Notify:
 
     def _message(self, payload: dict[str, Any]) -> dict[str, Any]:
         fields = {key: value for key, value in payload.items() if key != "path"}
-        return {**fields, "url": self._base_url + payload["path"]}
+        return {
+            **fields,
+            "url": self._base_url + payload["path"],
+            "explanation": self._base_url + explanation_path(payload["incident"]["kind"]),
+        }
 
     def _put_off(self, delivery: Delivery, error: DeliveryError) -> None:
         spent = delivery.attempts >= self._max_attempts

@@ -9,8 +9,9 @@ from foreshock_service.domain.alerts import AlertRun
 from foreshock_service.domain.incidents import Incident, IncidentChange
 from foreshock_service.errors import Conflict
 from foreshock_service.incidents import lifecycle
+from foreshock_service.pipeline.telling import Audience, tell
 from foreshock_service.settings import ServiceSettings
-from foreshock_service.store import deliveries, incidents, runs
+from foreshock_service.store import incidents, runs
 from foreshock_service.store.incidents import StoredIncident
 from foreshock_service.store.session import Store
 
@@ -62,11 +63,6 @@ def _apply(
             sentence=change.sentence,
             now=now,
         )
-        deliveries.enqueue(
-            session,
-            change,
-            run=AlertRun(run_id=run_id, name=run.name, project=run.project),
-            channels=settings.channels(),
-            now=now,
-        )
+        to = Audience(run=AlertRun.of(run), channels=settings.channels(), now=now)
+        tell(session, change, to=to)
         return incidents.get_incident(session, run_id, number)

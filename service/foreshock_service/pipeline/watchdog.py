@@ -27,8 +27,9 @@ from foreshock_service.incidents import silence
 from foreshock_service.incidents.silence import Pace, RankSeen, Silence
 from foreshock_service.incidents.silence_words import SILENT_CLIENT
 from foreshock_service.incidents.verdict import sentence
+from foreshock_service.pipeline.telling import Audience, tell
 from foreshock_service.settings import ServiceSettings
-from foreshock_service.store import arrivals, deliveries, detection, head, incidents, runs
+from foreshock_service.store import arrivals, detection, head, incidents, runs
 from foreshock_service.store.incidents import StoredIncident
 from foreshock_service.store.session import ReadSession, Store, WriteSession
 
@@ -161,7 +162,7 @@ class Watchdog:
 
     def _tell(self, session: WriteSession, run: Run, change: IncidentChange, now: float) -> None:
         told = AlertRun(run_id=run.run_id, name=run.name, project=run.project)
-        deliveries.enqueue(session, change, run=told, channels=self._channels, now=now)
+        tell(session, change, to=Audience(run=told, channels=self._channels, now=now))
 
     def _seen(
         self, session: ReadSession, watched: Sequence[Run], opened: set[str], now: float

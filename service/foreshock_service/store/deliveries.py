@@ -41,15 +41,17 @@ def enqueue(
     run: AlertRun,
     channels: Sequence[str],
     now: float,
+    withheld_since: float | None = None,
 ) -> int:
     """Put one alert a channel into the outbox, in the caller's transaction; how many were new.
 
     The same change for the same channel is kept once, so that detection may repeat its work. Its
     message carries `id`, which receivers can use to recognise a message that is sent again.
+    `withheld_since` is when a silence first withheld it.
     """
     if not channels:
         return 0
-    message = alert_message(change, run)
+    message = alert_message(change, run, withheld_since=withheld_since)
     rows = [
         {
             "run_id": run.run_id,

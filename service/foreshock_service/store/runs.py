@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from sqlalchemy import Row, bindparam, case, delete, func, or_, select, update
 
+from foreshock_service.domain.detection_rules import RuleScope
 from foreshock_service.domain.runs import Attempt, Run, RunHead, RunStatus
 from foreshock_service.errors import Conflict, NotFound
 from foreshock_service.store import head
 from foreshock_service.store.session import ReadSession, WriteSession
-from foreshock_service.store.tables import attempt, run
+from foreshock_service.store.tables import attempt, detection_rule, run
 from foreshock_service.store.writing import Rows, insert_new
 
 MAX_NAMED: Final = 5
@@ -190,6 +191,8 @@ def delete_run(session: WriteSession, run_id: str) -> None:
     Raises:
         NotFound: there is no such run.
     """
+    rule = (detection_rule.c.scope == str(RuleScope.RUN)) & (detection_rule.c.name == run_id)
+    session.connection.execute(delete(detection_rule).where(rule))
     if session.connection.execute(delete(run).where(run.c.run_id == run_id)).rowcount == 0:
         raise NotFound(f"there is no run {run_id!r}: GET /api/v1/runs lists them")
 

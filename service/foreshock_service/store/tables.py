@@ -283,6 +283,43 @@ delivery = Table(  # the outbox: one notification to one place, committed with i
     Index("ix_delivery_status_next_attempt_at", "status", "next_attempt_at"),
 )
 
+silence = Table(  # incidents that nobody is alerted of; matchers are exact values or globs
+    "silence",
+    metadata,
+    Column("silence_id", Key, primary_key=True, autoincrement=True),
+    Column("project", String(128)),
+    Column("run", String(256)),  # the run's id or its name
+    Column("kind", String(64)),
+    Column("module_group", String(600)),
+    Column("starts_at", Double, nullable=False),
+    Column("ends_at", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("reason", String(500), nullable=False),
+    Index("ix_silence_ends_at", "ends_at"),
+)
+
+withheld = Table(  # an incident with changes that silences kept from being told
+    "withheld",
+    metadata,
+    _run_id(),
+    Column("incident_number", Integer, primary_key=True),
+    Column("transitions", JSON, nullable=False),  # in the order in which they happened
+    Column("since", Double, nullable=False),
+    Column("look_at", Double, nullable=False),  # when the silences over it may have ended
+    Index("ix_withheld_look_at", "look_at"),
+)
+
+detection_rule = Table(
+    "detection_rule",
+    metadata,
+    Column("scope", String(16), primary_key=True),  # project | run
+    Column("name", String(128), primary_key=True),  # the project's name, or the run's id
+    Column("document", JSON, nullable=False),  # as EngineConfig.from_document takes it
+    Column("set_by", String(128), nullable=False),
+    Column("set_at", Double, nullable=False),
+)
+
 token = Table(
     "token",
     metadata,

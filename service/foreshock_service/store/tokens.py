@@ -14,7 +14,7 @@ from foreshock_service.store.session import ReadSession, WriteSession
 from foreshock_service.store.tables import token
 
 SCOPES: Final = ("ingest", "read", "admin")
-"""`ingest`: send frames. `read`: look, acknowledge and resolve. `admin`: both."""
+"""`ingest`: send frames. `read`: look, acknowledge, resolve and silence. `admin`: both."""
 PREFIX: Final = "fsh_"
 """Lets secret scanners recognise a token that was committed by mistake."""
 

@@ -8,13 +8,18 @@ from typing import Final
 from urllib.parse import quote
 
 from foreshock_service.domain.incidents import Departure, Incident, State
-from foreshock_service.domain.runs import RunEvent
+from foreshock_service.domain.runs import Run, RunEvent
+from foreshock_service.incidents.explanations import explained_kinds
 from foreshock_service.incidents.silence_words import SILENT_CLIENT
+from foreshock_service.web.explanation_page import Explanation, explanation_page
+from foreshock_service.web.silences_page import DURATIONS, Scope, SilenceNote, scopes
 from foreshock_service.web.verdict import last_clean_checkpoint
 from foreshock_service.web.words import measure, ratio, steps, whole
 
 LISTED: Final = 40
 """Departures in the table; the map on the Run page shows them all."""
+MAX_CHANGE: Final = 200
+"""Of the text of an announced change."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72.0, 940.0, 18.0, 258.0
 
 
@@ -81,6 +86,10 @@ class IncidentPage:
     run_link: str
     can_acknowledge: bool
     can_resolve: bool
+    scopes: Sequence[Scope]
+    durations: Sequence[str]
+    silence: SilenceNote | None
+    explanation: Explanation | None
     departures: Sequence[DepartureRow]
     sequence: Sequence[Moment]
     spread: Spread | None
@@ -89,23 +98,27 @@ class IncidentPage:
 def incident_page(
     incident: Incident,
     *,
-    run_id: str,
-    run_name: str,
+    run: Run,
     events: Sequence[RunEvent],
     depths: Mapping[str, int],
+    silence: SilenceNote | None,
 ) -> IncidentPage:
     """`depths` gives the place in the forward pass of each series, named `kind:name`."""
-    run_link = f"/runs/{quote(run_id)}"
+    run_link = f"/runs/{quote(run.run_id)}"
     closed = incident.state is State.RESOLVED
     first = incident.departures[0].step if incident.departures else incident.onset_step
     return IncidentPage(
-        name=run_name,
+        name=run.name,
         number=incident.number,
         tone=str(incident.severity),
         link=f"{run_link}/incidents/{incident.number}",
         run_link=run_link,
         can_acknowledge=not closed and incident.acknowledged_by is None,
         can_resolve=not closed,
+        scopes=scopes(incident, run),
+        durations=list(DURATIONS),
+        silence=silence,
+        explanation=_explanation(incident.kind),
         departures=[
             _departure(place, departure, first)
             for place, departure in enumerate(incident.departures[:LISTED], 1)
@@ -113,6 +126,10 @@ def incident_page(
         sequence=_sequence(incident, events),
         spread=_spread(incident, depths),
     )
+
+
+def _explanation(kind: str) -> Explanation | None:
+    return explanation_page(kind) if kind in explained_kinds() else None
 
 
 def _departure(place: int, departure: Departure, first: int) -> DepartureRow:
@@ -154,6 +171,9 @@ def _sequence(incident: Incident, events: Sequence[RunEvent]) -> Sequence[Moment
         moments.append(Moment(at=incident.recovered_step, text=back, tone="good"))
     for event in events:
         inside = event.step is not None and event.step >= incident.onset_step
+        if event.kind == "change" and event.step is not None:
+            text = str(event.data.get("text", ""))[:MAX_CHANGE]
+            moments.append(Moment(at=event.step, text=f"announced: {text}"))
         if event.kind == "exception" and event.step is not None and inside:
             moments.append(Moment(at=event.step, text="the training raises an exception"))
     return sorted(moments, key=lambda moment: moment.at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
 from urllib.parse import quote
@@ -14,18 +14,25 @@ from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from foreshock_service.errors import NotFound
-from foreshock_service.pipeline import triage
+from foreshock_service.incidents.explanations import PATH
+from foreshock_service.pipeline import silencing, triage, tuning
 from foreshock_service.settings import ServiceSettings
+from foreshock_service.store import incidents, silences
+from foreshock_service.store import runs as runs_store
 from foreshock_service.store.audit import record
 from foreshock_service.store.session import Store
 from foreshock_service.web import read
+from foreshock_service.web.explanation_page import explanation_page
 from foreshock_service.web.incident_page import incident_page
 from foreshock_service.web.run_list import run_list_page
 from foreshock_service.web.run_page import run_page
+from foreshock_service.web.sensitivity import chosen
+from foreshock_service.web.silences_page import asked, silence_note, silences_page
 
 STATIC: Final = Path(__file__).parent / "static"
 THUMBNAIL_SECONDS: Final = 10
 """A thumbnail may be this old; the Runs page asks for all of them again and again."""
+LISTED_SILENCES: Final = 200
 
 _environment = Environment(
     loader=PackageLoader("foreshock_service.web"),
@@ -73,8 +80,11 @@ async def static_file(path: str, request: Request) -> Response:
     return answer
 
 
-def build_router(may_read: Callable[..., str]) -> APIRouter:
-    """The pages, for whoever passes `may_read`, a dependency that returns the actor's name."""
+def build_router(
+    may_read: Callable[..., str], read_form: Callable[..., Awaitable[dict[str, str]]]
+) -> APIRouter:
+    """The pages, for whoever passes `may_read`, a dependency that returns the actor's name;
+    `read_form` is one that returns the fields of a form."""
     router = APIRouter(include_in_schema=False, dependencies=[Depends(may_read)])
 
     @router.get("/")
@@ -83,7 +93,9 @@ def build_router(may_read: Callable[..., str]) -> APIRouter:
         now = context.clock()
         with context.store.read() as session:
             facts = read.read_list(session)
-        return _page(request, "runs.html", page=run_list_page(facts, now=now))
+            num_silences = len(silences.live(session, now=now))
+        page = run_list_page(facts, num_silences=num_silences, now=now)
+        return _page(request, "runs.html", page=page)
 
     @router.get("/runs/{run_id}")
     def run(
@@ -120,15 +132,16 @@ def build_router(may_read: Callable[..., str]) -> APIRouter:
             with context.store.read() as session:
                 told = read.read_run(session, run_id, number)
                 depths = read.read_depths(session, told.head)
+                silence = read.read_silence(session, told, now=context.clock())
         except NotFound as error:
             return _missing(request, error)
         assert told.chosen is not None, "read_run raises where the number is unknown"
         page = incident_page(
             told.chosen.incident,
-            run_id=run_id,
-            run_name=told.run.name,
+            run=told.run,
             events=told.events,
             depths=depths,
+            silence=None if silence is None else silence_note(silence, now=context.clock()),
         )
         verdict = run_page(told, now=context.clock()).verdict
         return _page(request, "incident.html", page=page, verdict=verdict)
@@ -148,6 +161,66 @@ def build_router(may_read: Callable[..., str]) -> APIRouter:
         triage.resolve(context.store, context.settings, run_id, number, by=by)
         _audit(context, by, "incident.resolve", f"{run_id}/{number}")
         return _back(run_id, number)
+
+    @router.post("/runs/{run_id}/incidents/{number}/silence")
+    def silence(
+        run_id: str,
+        number: int,
+        context: InPage,
+        by: str = Depends(may_read),
+        form: Mapping[str, str] = Depends(read_form),
+    ) -> Response:
+        """Silence what the form on the Incident page chose, and show that page again."""
+        now = context.clock()
+        with context.store.read() as session:
+            told = runs_store.get(session, run_id)
+            incident = incidents.get_incident(session, run_id, number).incident
+        silencing.add(context.store, asked(form, incident, told, now=now), by=by, now=now)
+        return _back(run_id, number)
+
+    @router.post("/runs/{run_id}/sensitivity")
+    def sensitivity(
+        run_id: str,
+        context: InPage,
+        by: str = Depends(may_read),
+        form: Mapping[str, str] = Depends(read_form),
+    ) -> Response:
+        """Set how sensitive detection is for a run or its project, and show the run again."""
+        with context.store.read() as session:
+            told = runs_store.get(session, run_id)
+        scope, name, level = chosen(form, told)
+        tuning.set_sensitivity(context.store, scope, name, level, by=by, now=context.clock())
+        return RedirectResponse(f"/runs/{quote(run_id)}", 303)
+
+    @router.get(PATH)
+    def kinds(request: Request) -> Response:
+        """The kinds of incidents that are explained."""
+        return _page(request, "explanation.html", page=explanation_page(None), index=PATH)
+
+    @router.get(PATH + "/{kind}")
+    def kind(request: Request, kind: str) -> Response:
+        """What a kind of incident means, where it comes from, and what to try."""
+        try:
+            page = explanation_page(kind)
+        except NotFound as error:
+            return _missing(request, error)
+        return _page(request, "explanation.html", page=page, index=PATH)
+
+    @router.get("/silences")
+    def list_silences(request: Request, context: InPage) -> Response:
+        """The Silences page."""
+        now = context.clock()
+        with context.store.read() as session:
+            found = silences.listed(session, now=now, limit=LISTED_SILENCES)
+        return _page(request, "silences.html", page=silences_page(found, now=now))
+
+    @router.post("/silences/{silence_id}/end")
+    def end_silence(
+        silence_id: int, context: InPage, by: str = Depends(may_read)
+    ) -> RedirectResponse:
+        """End a silence, and show the list again."""
+        silencing.end(context.store, silence_id, by=by, now=context.clock())
+        return RedirectResponse("/silences", 303)
 
     return router
 

@@ -8,9 +8,20 @@ from typing import Final
 
 import numpy as np
 
+from foreshock_service.domain.alerts import AlertRun
+from foreshock_service.domain.detection_rules import DetectionRule
 from foreshock_service.domain.runs import Attempt, Run, RunEvent, RunHead
+from foreshock_service.domain.silences import Silence, silence_over
 from foreshock_service.errors import NotFound
-from foreshock_service.store import events, head, incidents, runs, schemas
+from foreshock_service.store import (
+    detection_rules,
+    events,
+    head,
+    incidents,
+    runs,
+    schemas,
+    silences,
+)
 from foreshock_service.store.incidents import StoredIncident
 from foreshock_service.store.overview import scalar_overview
 from foreshock_service.store.session import ReadSession
@@ -25,6 +36,8 @@ THUMBNAIL_COLUMNS: Final = 168
 THUMBNAIL_KINDS: Final = ("gradient", "activation", "activation_grad", "weight", "update")
 """The kind that a thumbnail shows is the first of these that the run measures."""
 TOLD_EVENTS: Final = ("checkpoint", "exception", "finished")
+TOLD_CHANGES: Final = 8
+"""Announced changes, the newest: a loop may announce more than a page can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +51,8 @@ class RunRead:
     incidents: Sequence[StoredIncident]
     chosen: StoredIncident | None
     num_series: int
+    of_project: DetectionRule | None
+    of_run: DetectionRule | None
 
 
 def read_list(session: ReadSession) -> list[RunFacts]:
@@ -82,14 +97,20 @@ def read_run(session: ReadSession, run_id: str, number: int | None) -> RunRead:
     else:
         chosen = by_number.get(number) or incidents.get_incident(session, run_id, number)
     newest = head.first_heads(session, [run_id]).get(run_id)
+    of_project, of_run = detection_rules.of_run(session, run)
     return RunRead(
         run=run,
         head=newest,
         attempts=runs.attempts(session, run_id),
-        events=events.list_events(session, run_id, kinds=TOLD_EVENTS),
+        events=[
+            *events.list_events(session, run_id, kinds=TOLD_EVENTS),
+            *events.list_events(session, run_id, kinds=["change"], limit=TOLD_CHANGES),
+        ],
         incidents=told,
         chosen=chosen,
         num_series=len(read_depths(session, newest)),
+        of_project=of_project,
+        of_run=of_run,
     )
 
 
@@ -99,6 +120,14 @@ def read_depths(session: ReadSession, newest: RunHead | None) -> Mapping[str, in
         return {}
     schema = schemas.load(session, newest.schema_hash)
     return {f"{item.kind}:{item.name}": item.depth for item in schema.series}
+
+
+def read_silence(session: ReadSession, told: RunRead, *, now: float) -> Silence | None:
+    """The silence that keeps the chosen incident from being told."""
+    if told.chosen is None:
+        return None
+    live = silences.live(session, now=now)
+    return silence_over(live, told.chosen.incident, AlertRun.of(told.run), now=now)
 
 
 def read_thumbnail(session: ReadSession, run_id: str) -> bytes:

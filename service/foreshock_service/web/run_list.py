@@ -70,9 +70,10 @@ class RunListPage:
     groups: Sequence[RunGroup]
     num_reporting: int
     reporting: str
+    silences: str
 
 
-def run_list_page(facts: Sequence[RunFacts], *, now: float) -> RunListPage:
+def run_list_page(facts: Sequence[RunFacts], *, num_silences: int, now: float) -> RunListPage:
     """Group the rows; inside a group, critical comes first, then the last heard of."""
     rows = [_row(item, now=now) for item in facts]
     order = {"critical": 0, "warning": 1}
@@ -91,6 +92,7 @@ def run_list_page(facts: Sequence[RunFacts], *, now: float) -> RunListPage:
         groups=groups,
         num_reporting=num_reporting,
         reporting=f"{num_reporting} {noun} reporting" if num_reporting else "no run is reporting",
+        silences={0: "Silences", 1: "1 silence"}.get(num_silences, f"{num_silences} silences"),
     )
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from foreshock_service.web.health import Health, health_of
 from foreshock_service.web.read import RunRead
 from foreshock_service.web.run_list import place_of
+from foreshock_service.web.sensitivity import SensitivityNote, sensitivity_note
 from foreshock_service.web.verdict import Verdict, verdict_of_calm, verdict_of_incident
 from foreshock_service.web.words import ago, whole
 
@@ -50,12 +51,15 @@ class RunPage:
     heard: str
     health: Health
     verdict: Verdict
+    link: str
+    sensitivity: SensitivityNote
     modules: tuple[str, ...] = MODULES
 
 
 def run_page(told: RunRead, *, now: float) -> RunPage:
     """The page of a run, headed by the incident that was chosen."""
     health = health_of(told.run, [stored.incident for stored in told.incidents], now=now)
+    link = f"/runs/{quote(told.run.run_id)}"
     step = told.head.step if told.head is not None else None
     if told.chosen is None:
         verdict = verdict_of_calm(health, num_series=told.num_series, newest_step=step)
@@ -63,7 +67,7 @@ def run_page(told: RunRead, *, now: float) -> RunPage:
         verdict = verdict_of_incident(
             told.chosen.incident,
             told.chosen.sentence,
-            link=f"/runs/{quote(told.run.run_id)}/incidents/{told.chosen.number}",
+            link=f"{link}/incidents/{told.chosen.number}",
             events=told.events,
             newest_step=step or 0,
         )
@@ -75,4 +79,6 @@ def run_page(told: RunRead, *, now: float) -> RunPage:
         heard=ago(now - told.run.heard_at),
         health=health,
         verdict=verdict,
+        link=link,
+        sensitivity=sensitivity_note(told.run, told.of_project, told.of_run, now=now),
     )

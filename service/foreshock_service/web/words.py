@@ -61,6 +61,15 @@ def ago(seconds: float) -> str:
     return "yesterday" if days == 1 else f"{days} d ago"
 
 
+def lasting(seconds: float) -> str:
+    """A time to come, as coarsely as is useful, and never as nothing."""
+    if seconds < _HOUR - _MINUTE / 2:
+        return f"{max(seconds / _MINUTE, 1):.0f} min"
+    if seconds < 2 * _DAY:
+        return f"{seconds / _HOUR:.0f} h"
+    return f"{seconds / _DAY:.0f} d"
+
+
 def pace(seconds_per_step: float | None) -> str:
     """Seconds a step, or steps a second where that is the larger number."""
     if seconds_per_step is None or not seconds_per_step > 0:
