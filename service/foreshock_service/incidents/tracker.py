@@ -412,6 +412,9 @@ def _newer(incident: Incident, findings: Sequence[Finding]) -> dict[str, float |
         if same and incident.kind in ("attention_logit_growth", "divergence", "dead_units"):
             evidence["value"] = finding.value
             break
+    forecast = next((f.evidence for f in findings if "overflow_step" in f.evidence), None)
+    if forecast is not None and incident.kind == "explosion":
+        evidence |= {name: x for name, x in forecast.items() if name.startswith("overflow_")}
     root = next((d for d in incident.departures if d.series == incident.root_series), None)
     if root is not None and incident.kind in GROWING:
         evidence["ratio"] = root.ratio

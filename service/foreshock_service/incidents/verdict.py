@@ -27,7 +27,8 @@ def sentence(incident: Incident, transition: Transition | None = None) -> str:
 
 def _story(incident: Incident) -> str:
     opening = _OPENINGS.get(incident.kind, _left)(incident)
-    return f"{opening}{whose(incident.evidence)}{_loss(incident, opening)}"
+    told = f"{opening}{whose(incident.evidence)}{_loss(incident, opening)}"
+    return f"{told}{_forecast(incident)}"
 
 
 def _loss(incident: Incident, opening: str) -> str:
@@ -41,6 +42,15 @@ def _loss(incident: Incident, opening: str) -> str:
     if incident.kind == "non_finite":
         return f"; the loss was hit at step {incident.loss_step}"
     return "; the loss moved at the same step"
+
+
+def _forecast(incident: Incident) -> str:
+    step = incident.evidence.get("overflow_step")
+    if incident.state is not State.OPEN or not isinstance(step, int):
+        return ""
+    if step <= incident.updated_step:
+        return ""
+    return f"; at this rate {incident.evidence['overflow_dtype']} overflows near step {step}"
 
 
 def _growth(incident: Incident) -> str:
