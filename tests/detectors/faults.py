@@ -91,6 +91,16 @@ def collapsed_batch() -> Trace:
     return trace
 
 
+def massive_element(layer: str = LAYER) -> Trace:
+    """One element of an activation stands 32 times above the rms of all."""
+    trace = healthy(120)
+    name = f"activation:{layer}"
+    largest = 32.0 * trace.stats[FIRST:, trace.index(name), 2]
+    trace.put(name, "max", largest, slice(FIRST, None))
+    trace.put(name, "kurtosis", 900.0, slice(FIRST, None))
+    return trace
+
+
 def drifting_logits() -> Trace:
     """log Z rises without end once the loss has come to rest."""
     trace = healthy(400)
@@ -148,6 +158,7 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "precision": rounded_updates,
     "saturation": saturated_tanh,
     "collapse": collapsed_batch,
+    "massive": massive_element,
     "drift": drifting_logits,
     "plateau": stuck_loss,
     "loss": _risen_loss,

@@ -12,6 +12,7 @@ from foreshock_service.detectors.growth import Growth
 from foreshock_service.detectors.identity import Identity
 from foreshock_service.detectors.lone import Lone
 from foreshock_service.detectors.loss import Loss
+from foreshock_service.detectors.massive import Massive
 from foreshock_service.detectors.non_finite import NonFinite
 from foreshock_service.detectors.plateau import Plateau
 from foreshock_service.detectors.precision import Precision
@@ -39,6 +40,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "saturation": Saturation,
     "collapse": Collapse,
     "fading": Fading,
+    "massive": Massive,
     "drift": Drift,
     "plateau": Plateau,
     "loss": Loss,

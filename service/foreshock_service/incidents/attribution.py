@@ -48,6 +48,7 @@ NAMED_BY_RULE: Final = frozenset(
         "output_logit_drift",
         "representation_collapse",
         "replica_divergence",
+        "massive_activation",
     }
 )
 """Kinds whose rule names the culprits itself, foremost first."""

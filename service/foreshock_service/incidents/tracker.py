@@ -46,6 +46,7 @@ SLOW_KEYS: Final = {
     "saturation": "saturation",
     "output_logit_drift": "output_logit_drift",
     "representation_collapse": "representation_collapse",
+    "massive_activation": "massive_activation",
 }
 """Slow kinds by the incident they join. Gradients that vanish make small updates, and these make a
 loss that stays: one cause, one incident."""

@@ -53,7 +53,20 @@ def _forecast(incident: Incident) -> str:
     return f"; at this rate {incident.evidence['overflow_dtype']} overflows near step {step}"
 
 
+def _massive(incident: Incident) -> str:
+    value, start = _number(incident, "value"), _number(incident, "baseline")
+    where = f"A few elements of {incident.group or 'several layers'} stand above all others"
+    if value is None or start is None:
+        return f"{where} since step {incident.onset_step}"
+    return (
+        f"{where} since step {incident.onset_step}: the largest is {_times(value)} the rms, "
+        f"{_times(start)} at first"
+    )
+
+
 def _growth(incident: Incident) -> str:
+    if incident.evidence.get("statistic") == "depth_growth":
+        return _depth(incident)
     where = f"from step {incident.onset_step}"
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
         return f"{_subject(incident)} left its baseline{_peak(incident)}"
@@ -61,6 +74,16 @@ def _growth(incident: Incident) -> str:
     if ratio is None or ratio <= 1:
         return f"{_subject(incident)} left its baseline {where}"
     return f"{_subject(incident)} grew {_times(ratio)} above its baseline {where}"
+
+
+def _depth(incident: Incident) -> str:
+    value, evidence = _number(incident, "value"), incident.evidence
+    size = "" if value is None else f" {_times(value)}"
+    return (
+        f"Activations grow{size} from the first to the last of "
+        f"{evidence.get('num_layers')} {evidence.get('module_type')} layers "
+        f"from step {incident.onset_step}"
+    )
 
 
 def _attention(incident: Incident) -> str:
@@ -261,6 +284,7 @@ _OPENINGS: Final[dict[str, Callable[[Incident], str]]] = {
     "precision_overflow": _overflow,
     "output_logit_drift": _drift,
     "representation_collapse": _collapse,
+    "massive_activation": _massive,
 }
 
 
