@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+from foreshock_service.domain.facts import RunFacts
 
 from tests.detectors.traces import Trace, healthy
 
@@ -101,6 +102,48 @@ def massive_element(layer: str = LAYER) -> Trace:
     return trace
 
 
+def lost_expert(*, routed: bool = True) -> Trace:
+    """Of three siblings each is now and then passed over, and one is for good from row 60 on."""
+    trace = healthy(120)
+    if routed:
+        for row, block in ((12, 0), (25, 1), (31, 2), (40, 1)):
+            idle(trace, f"gradient:blocks.{block}.mlp.up.weight", slice(row, row + 2))
+    idle(trace, f"gradient:{LAYER}.weight", slice(FIRST, None))
+    return trace
+
+
+def idle(trace: Trace, series: str, rows: slice) -> None:
+    """A tensor that does not exist on some rows."""
+    trace.stats[rows, trace.index(series), :] = np.nan
+
+
+def adam_run(num_rows: int = 140) -> Trace:
+    """A healthy run of Adam, whose updates are about a third of its learning rate."""
+    trace = healthy(num_rows)
+    trace.facts = RunFacts(optimizer="AdamW")
+    trace.scalars["lr"] = np.full(num_rows, 1e-3)
+    for name in trace.names("update"):
+        size = trace.stats[:, trace.index(name), 2].mean()
+        trace.scale(name, 0.3e-3 / float(size))
+    return trace
+
+
+def lost_rate() -> Trace:
+    """The updates of one matrix fade by a fifth a step from row 60 on."""
+    trace = adam_run()
+    trace.scale(f"update:{LAYER}.weight", np.exp2(-0.3 * np.maximum(np.arange(140) - FIRST + 1, 0)))
+    return trace
+
+
+def tiny_gradients() -> Trace:
+    """All gradients lie far below epsilon from the first row on."""
+    trace = adam_run(80)
+    trace.facts = RunFacts(optimizer="AdamW", eps=1e-8, betas=(0.9, 0.95))
+    for name in trace.names("gradient"):
+        trace.scale(name, 1e-14)
+    return trace
+
+
 def drifting_logits() -> Trace:
     """log Z rises without end once the loss has come to rest."""
     trace = healthy(400)
@@ -153,8 +196,11 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "early": early_jump,
     "growth": _growing_weight,
     "spike": _spiking_gradient,
+    "optimizer_health": lost_rate,
+    "epsilon": tiny_gradients,
     "updates": grown_updates,
     "vanishing": _vanished_gradient,
+    "experts": lost_expert,
     "precision": rounded_updates,
     "saturation": saturated_tanh,
     "collapse": collapsed_batch,

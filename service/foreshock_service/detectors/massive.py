@@ -11,7 +11,8 @@
   is a line, a layer that starts at zero is none. Told once, and anew every 4 octaves: a network
   that is built like that is so on every row.
 
-Softmax and its relatives are left out: attention that finds its key is peaked by design.
+Softmax and its relatives are left out, since attention that finds its key is peaked by design, and
+so are look-up tables, whose rows are as frequent as their keys.
 Source: Sun et al. 2024 (arXiv 2402.17762) for massive activations, there 1000 times the median;
 Brock et al. 2021 (arXiv 2101.08692) for growth with depth: without normalisation the variance of a
 residual network doubles a block, half an octave of rms, so that 10 octaves are 20 blocks unbounded;
@@ -91,7 +92,7 @@ class Massive:
         types = [series.module_type for series in layout.schema.series]
         peaked = np.array([name in _PEAKED for name in types], np.bool_)
         hidden = layout.kind_masks[ACTIVATION] & ~layout.is_output
-        self._hidden = hidden & ~peaked & ~layout.is_attention_logit
+        self._hidden = hidden & ~peaked & ~layout.is_attention_logit & ~layout.is_look_up
         by_type: dict[str, list[int]] = {}
         for index in np.flatnonzero(hidden):
             by_type.setdefault(types[index], []).append(int(index))

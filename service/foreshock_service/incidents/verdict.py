@@ -154,6 +154,12 @@ def _vanishing(incident: Incident) -> str:
 def _dead(incident: Incident) -> str:
     value, start = _number(incident, "value"), _number(incident, "baseline")
     where = incident.group or "Units"
+    siblings, lost = incident.evidence.get("num_siblings"), incident.evidence.get("num_series")
+    if siblings is not None:
+        return (
+            f"{where} has had nothing to do since step {incident.onset_step}, while others of its "
+            f"{siblings} siblings had ({lost} tensors are idle)"
+        )
     if value is None or start is None:
         return f"{where} has dead units since step {incident.onset_step}"
     return (
@@ -163,6 +169,8 @@ def _dead(incident: Incident) -> str:
 
 
 def _update(incident: Incident) -> str:
+    if incident.evidence.get("cause") == "reset":
+        return _reset(incident)
     ratio = _number(incident, "ratio")
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
         return f"Updates of {incident.group or 'the weights'} left their baseline"
@@ -214,7 +222,47 @@ def _plateau(incident: Incident) -> str:
     )
 
 
+def _reset(incident: Incident) -> str:
+    leap = _number(incident, "leap")
+    size = "" if leap is None else f", {_times(leap)} their usual size"
+    return (
+        f"The optimizer has lost its state at step {incident.onset_step}: "
+        f"updates are those of a first step{size}"
+    )
+
+
+def _held_down(incident: Incident) -> str:
+    """Small updates whose cause is known."""
+    whose, since = incident.group or "the weights", f"since step {incident.onset_step}"
+    value, cause = _number(incident, "value"), incident.evidence.get("cause")
+    share = "" if value is None else f" to {_plain(value)} of their size"
+    eps = _number(incident, "eps")
+    if cause == "epsilon" and value is not None and eps is not None:
+        return (
+            f"Updates of {whose} are held down {since}: the optimizer's epsilon ({_plain(eps)}) "
+            f"is as large as the gradients ({_plain(value)})"
+        )
+    if cause == "momentum":
+        return f"Updates of {whose} have no momentum any more {since}"
+    if cause == "second moment":
+        return (
+            f"Updates of {whose} fell{share} {since} and the gradients did not: "
+            "the second moment is out of date"
+        )
+    if cause == "loss scale":
+        return (
+            f"Updates of {whose} fell{share} {since} with gradients that all became smaller alike: "
+            "the second moment is out of date"
+        )
+    return (
+        f"Updates of {whose} fell{share} {since} and the gradients did not: "
+        "their learning rate is lost"
+    )
+
+
 def _small_update(incident: Incident) -> str:
+    if "cause" in incident.evidence:
+        return _held_down(incident)
     value = _number(incident, "value")
     of = (
         "the learning rate"
