@@ -144,6 +144,18 @@ def tiny_gradients() -> Trace:
     return trace
 
 
+def forgetful_run(levels: tuple[float, ...] = (0.3, 0.7, 1.4, 2.0)) -> Trace:
+    """A task every 100 rows, each learned down to the next level; units fall silent on the way."""
+    trace = healthy(100 * (len(levels) + 1))
+    rows = np.arange(len(trace.steps))
+    floors = np.array([0.3, *levels])[rows // 100]
+    noise = np.random.default_rng(5).normal(0, 0.02, len(rows))
+    trace.scalars["loss"] = floors + (3.0 - floors) * np.exp(-(rows % 100) / 8) + noise
+    share = np.clip((rows - 100) / 300, 0.0, 0.8)
+    trace.put(f"activation:{LAYER}", "inactive_unit_frac", share, slice(None))
+    return trace
+
+
 def drifting_logits() -> Trace:
     """log Z rises without end once the loss has come to rest."""
     trace = healthy(400)
@@ -205,6 +217,7 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "saturation": saturated_tanh,
     "collapse": collapsed_batch,
     "massive": massive_element,
+    "plasticity": forgetful_run,
     "drift": drifting_logits,
     "plateau": stuck_loss,
     "loss": _risen_loss,

@@ -17,6 +17,7 @@ from foreshock_service.detectors.loss import Loss
 from foreshock_service.detectors.massive import Massive
 from foreshock_service.detectors.non_finite import NonFinite
 from foreshock_service.detectors.optimizer_health import OptimizerHealth
+from foreshock_service.detectors.plasticity import Plasticity
 from foreshock_service.detectors.plateau import Plateau
 from foreshock_service.detectors.precision import Precision
 from foreshock_service.detectors.protocol import DetectorClass
@@ -47,6 +48,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "collapse": Collapse,
     "fading": Fading,
     "massive": Massive,
+    "plasticity": Plasticity,
     "drift": Drift,
     "plateau": Plateau,
     "loss": Loss,

@@ -49,6 +49,7 @@ NAMED_BY_RULE: Final = frozenset(
         "representation_collapse",
         "replica_divergence",
         "massive_activation",
+        "loss_of_plasticity",
     }
 )
 """Kinds whose rule names the culprits itself, foremost first."""

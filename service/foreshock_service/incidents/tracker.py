@@ -43,13 +43,15 @@ SLOW_KEYS: Final = {
     "precision_underflow": STALLED,
     "plateau": STALLED,
     "dead_units": "dead_units",
+    "loss_of_plasticity": "dead_units",
     "saturation": "saturation",
     "output_logit_drift": "output_logit_drift",
     "representation_collapse": "representation_collapse",
     "massive_activation": "massive_activation",
 }
 """Slow kinds by the incident they join. Gradients that vanish make small updates, and these make a
-loss that stays: one cause, one incident."""
+loss that stays: one cause, one incident; so are dead units and what is no longer learned for want
+of them."""
 GROWING: Final = frozenset({"explosion", "update_too_large", "attention_logit_growth"})
 LOSS_ROWS: Final = 512
 """How far back a loss is remembered, so that the level before a late-found onset is known."""

@@ -153,7 +153,7 @@ def _vanishing(incident: Incident) -> str:
 
 def _dead(incident: Incident) -> str:
     value, start = _number(incident, "value"), _number(incident, "baseline")
-    where = incident.group or "Units"
+    where, worse = incident.group or "Units", "loss_of_plasticity" in incident.kinds
     siblings, lost = incident.evidence.get("num_siblings"), incident.evidence.get("num_series")
     if siblings is not None:
         return (
@@ -165,6 +165,23 @@ def _dead(incident: Incident) -> str:
     return (
         f"{where} puts out {100 * value:.0f} % zeros since step {incident.onset_step}, "
         f"{100 * start:.0f} % when the run began"
+        f"{', and each new task is learned worse' if worse else ''}"
+    )
+
+
+def _plasticity(incident: Incident) -> str:
+    value, start = _number(incident, "value"), _number(incident, "baseline")
+    before, now = _number(incident, "recovered_before"), _number(incident, "recovered_to")
+    where = incident.group or "the network"
+    loss = ""
+    if before is not None and now is not None:
+        loss = f" (the loss recovers to {_plain(now)}, to {_plain(before)} before)"
+    units = ""
+    if value is not None and start is not None:
+        units = f", {100 * value:.0f} % are off, {100 * start:.0f} % when the run began"
+    return (
+        f"Each new task is learned worse{loss} and units of {where} have fallen silent "
+        f"since step {incident.onset_step}{units}"
     )
 
 
@@ -333,6 +350,7 @@ _OPENINGS: Final[dict[str, Callable[[Incident], str]]] = {
     "output_logit_drift": _drift,
     "representation_collapse": _collapse,
     "massive_activation": _massive,
+    "loss_of_plasticity": _plasticity,
 }
 
 
