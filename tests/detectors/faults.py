@@ -156,6 +156,19 @@ def forgetful_run(levels: tuple[float, ...] = (0.3, 0.7, 1.4, 2.0)) -> Trace:
     return trace
 
 
+def lost_in_rounding(num_rows: int = 260) -> Trace:
+    """Updates of bfloat16 weights below half a unit in the last place, and a loss that stands."""
+    trace = healthy(num_rows)
+    trace.scalars["loss"] = 3.0 + np.random.default_rng(3).normal(0, 0.01, num_rows)
+    trace.scalars["loss"][:12] = 5.0
+    for name in trace.names("weight"):
+        trace.describe(name, dtype="bfloat16")
+        update = name.replace("weight:", "update:")
+        trace.scale(update, 2.0**-12)
+        trace.put(update, "zero_frac", 0.8, slice(None))
+    return trace
+
+
 def drifting_logits() -> Trace:
     """log Z rises without end once the loss has come to rest."""
     trace = healthy(400)
@@ -214,6 +227,7 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "vanishing": _vanished_gradient,
     "experts": lost_expert,
     "precision": rounded_updates,
+    "formats": lost_in_rounding,
     "saturation": saturated_tanh,
     "collapse": collapsed_batch,
     "massive": massive_element,

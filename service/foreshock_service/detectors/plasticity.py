@@ -2,9 +2,9 @@
 
 `loss_of_plasticity`: the loss has risen at least three times, each time by half of its progress,
 and the last two recoveries each ended above the one before by a tenth of the progress
-(`recoveries`), below the first losses still; and of a hidden activation the share of inactive units stands 0.25 above its start,
-or that of zeros 0.25 above it and above 0.75, without having come down by a tenth from its highest,
-on 20 measured rows.
+(`recoveries`), below the first losses still; and of a hidden activation the share of inactive units
+stands 0.25 above its start, or that of zeros 0.25 above it and above 0.75, without having come down
+by a tenth from its highest, on 20 measured rows.
 
 Either alone is harmless: tasks differ in difficulty, and units that are off for a task may come on
 for the next. Together they say that what is needed to learn is being used up. A run with one task,

@@ -10,6 +10,7 @@ from foreshock_service.detectors.early import Early
 from foreshock_service.detectors.fading import Fading
 from foreshock_service.detectors.epsilon import Epsilon
 from foreshock_service.detectors.experts import Experts
+from foreshock_service.detectors.formats import Formats
 from foreshock_service.detectors.growth import Growth
 from foreshock_service.detectors.identity import Identity
 from foreshock_service.detectors.lone import Lone
@@ -44,6 +45,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "vanishing": Vanishing,
     "experts": Experts,
     "precision": Precision,
+    "formats": Formats,
     "saturation": Saturation,
     "collapse": Collapse,
     "fading": Fading,

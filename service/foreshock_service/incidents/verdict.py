@@ -293,6 +293,17 @@ def _small_update(incident: Incident) -> str:
 def _underflow(incident: Incident) -> str:
     kind = (incident.root_series or "").partition(":")[0]
     value = _number(incident, "value")
+    statistic, name = incident.evidence.get("statistic"), incident.evidence.get("number_format")
+    if statistic == "update_size" and value is not None:
+        return (
+            f"Updates of {_subject(incident)} are lost in the rounding of {name} weights since "
+            f"step {incident.onset_step} ({_plain(value)} of the weight)"
+        )
+    if statistic == "share_outside" and value is not None:
+        return (
+            f"Gradients of {_subject(incident)} underflow since step {incident.onset_step}: "
+            f"{100 * value:.0f} % of its elements are too small for {name}"
+        )
     share = "" if value is None else f", {100 * value:.0f} % of its elements are exactly zero"
     if kind == "weight":
         return f"Updates of {_subject(incident)} are rounded away since step {incident.onset_step}"
@@ -304,6 +315,11 @@ def _overflow(incident: Incident) -> str:
     size = "" if value is None else f" {_plain(value)}"
     if incident.evidence.get("statistic") == "loss_scale":
         return f"The loss scale has collapsed to{size} at step {incident.onset_step}"
+    if incident.evidence.get("statistic") == "share_outside":
+        name = incident.evidence.get("number_format")
+        return (
+            f"{_subject(incident)} holds values too large for {name} at step {incident.onset_step}"
+        )
     where = f"{_subject(incident)} reaches{size} at step {incident.onset_step}"
     return f"{where}, and float16 ends at 65504"
 
