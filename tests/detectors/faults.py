@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+from foreshock_service.domain.facts import RunFacts
 
 from tests.detectors.traces import Trace, healthy
 
@@ -91,6 +92,83 @@ def collapsed_batch() -> Trace:
     return trace
 
 
+def massive_element(layer: str = LAYER) -> Trace:
+    """One element of an activation stands 32 times above the rms of all."""
+    trace = healthy(120)
+    name = f"activation:{layer}"
+    largest = 32.0 * trace.stats[FIRST:, trace.index(name), 2]
+    trace.put(name, "max", largest, slice(FIRST, None))
+    trace.put(name, "kurtosis", 900.0, slice(FIRST, None))
+    return trace
+
+
+def lost_expert(*, routed: bool = True) -> Trace:
+    """Of three siblings each is now and then passed over, and one is for good from row 60 on."""
+    trace = healthy(120)
+    if routed:
+        for row, block in ((12, 0), (25, 1), (31, 2), (40, 1)):
+            idle(trace, f"gradient:blocks.{block}.mlp.up.weight", slice(row, row + 2))
+    idle(trace, f"gradient:{LAYER}.weight", slice(FIRST, None))
+    return trace
+
+
+def idle(trace: Trace, series: str, rows: slice) -> None:
+    """A tensor that does not exist on some rows."""
+    trace.stats[rows, trace.index(series), :] = np.nan
+
+
+def adam_run(num_rows: int = 140) -> Trace:
+    """A healthy run of Adam, whose updates are about a third of its learning rate."""
+    trace = healthy(num_rows)
+    trace.facts = RunFacts(optimizer="AdamW")
+    trace.scalars["lr"] = np.full(num_rows, 1e-3)
+    for name in trace.names("update"):
+        size = trace.stats[:, trace.index(name), 2].mean()
+        trace.scale(name, 0.3e-3 / float(size))
+    return trace
+
+
+def lost_rate() -> Trace:
+    """The updates of one matrix fade by a fifth a step from row 60 on."""
+    trace = adam_run()
+    trace.scale(f"update:{LAYER}.weight", np.exp2(-0.3 * np.maximum(np.arange(140) - FIRST + 1, 0)))
+    return trace
+
+
+def tiny_gradients() -> Trace:
+    """All gradients lie far below epsilon from the first row on."""
+    trace = adam_run(80)
+    trace.facts = RunFacts(optimizer="AdamW", eps=1e-8, betas=(0.9, 0.95))
+    for name in trace.names("gradient"):
+        trace.scale(name, 1e-14)
+    return trace
+
+
+def forgetful_run(levels: tuple[float, ...] = (0.3, 0.7, 1.4, 2.0)) -> Trace:
+    """A task every 100 rows, each learned down to the next level; units fall silent on the way."""
+    trace = healthy(100 * (len(levels) + 1))
+    rows = np.arange(len(trace.steps))
+    floors = np.array([0.3, *levels])[rows // 100]
+    noise = np.random.default_rng(5).normal(0, 0.02, len(rows))
+    trace.scalars["loss"] = floors + (3.0 - floors) * np.exp(-(rows % 100) / 8) + noise
+    share = np.clip((rows - 100) / 300, 0.0, 0.8)
+    trace.put(f"activation:{LAYER}", "inactive_unit_frac", share, slice(None))
+    return trace
+
+
+def lost_in_rounding(num_rows: int = 260) -> Trace:
+    """Updates of bfloat16 weights below half a unit in the last place, and a loss that stands."""
+    trace = healthy(num_rows)
+    trace.scalars["loss"] = 3.0 + np.random.default_rng(3).normal(0, 0.01, num_rows)
+    trace.scalars["loss"][:12] = 5.0
+    for name in trace.names("weight"):
+        trace.describe(name, dtype="bfloat16")
+        update = name.replace("weight:", "update:")
+        trace.scale(update, 2.0**-12)
+        trace.put(update, "zero_frac", 0.8, slice(None))
+    return trace
+
+
 def drifting_logits() -> Trace:
     """log Z rises without end once the loss has come to rest."""
     trace = healthy(400)
@@ -168,12 +246,18 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "growth": _growing_weight,
     "spike": _spiking_gradient,
     "lone": lonely_update,
+    "optimizer_health": lost_rate,
+    "epsilon": tiny_gradients,
     "updates": grown_updates,
     "vanishing": _vanished_gradient,
+    "experts": lost_expert,
     "precision": rounded_updates,
+    "formats": lost_in_rounding,
     "saturation": saturated_tanh,
     "collapse": collapsed_batch,
     "fading": fading_weight,
+    "massive": massive_element,
+    "plasticity": forgetful_run,
     "drift": drifting_logits,
     "plateau": stuck_loss,
     "loss": _risen_loss,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -28,10 +29,12 @@ def series_findings(
     baseline: Floats | None = None,
     score: Floats | None = None,
     since: npt.NDArray[np.int64] | None = None,
+    evidence: Mapping[str, float | int | str] | None = None,
 ) -> list[Finding]:
     """Findings of the masked series, smallest `order` first; all arrays are [series].
 
-    `since` is the step at which each series' departure began; without it, this step.
+    `since` is the step at which each series' departure began; without it, this step. `evidence`
+    is the same for all of them.
     """
     if not mask.any():
         return []
@@ -50,7 +53,7 @@ def series_findings(
             value=float(value[i]),
             baseline=None if baseline is None else float(baseline[i]),
             score=0.0 if score is None else float(score[i]),
-            evidence={"num_series": int(mask.sum())},
+            evidence={"num_series": int(mask.sum()), **(evidence or {})},
         )
         for i in which
     ]

@@ -8,6 +8,7 @@
 - `explosion`: a series stands above its slow centre by its kind's octaves, by 8 times its
   row-to-row noise, on 5 measured rows, and still doubles within 64 rows. Early growth, warm-up and
   zero initialisation slow down; a fault keeps its pace. 1000 times the slow centre needs no slope.
+  `forecast` adds the step at which the series' number format overflows at this pace.
   Weights are judged after 96 rows, for most of them are on their way from their first values, and
   nothing at all while the loss falls by a tenth within 32 rows: what grows then is learning.
   An activation that grows by 16 noises while the median one stays within half an octave needs 1.5
@@ -36,6 +37,7 @@ from foreshock_service.detectors.baseline import (
 )
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.excess import ExcessThresholds, excess_growth, growth_limits
+from foreshock_service.detectors.forecast import overflow
 from foreshock_service.detectors.layout import (
     ACTIVATION,
     GRADIENT,
@@ -184,7 +186,11 @@ class Growth:
         updates = mask & (layout.kind == UPDATE)
         grown = mask & layout.of_kind(ACTIVATION, WEIGHT, GRADIENT)
         found: list[Finding] = []
-        for which, kind in ((grown, "explosion"), (updates, "update_too_large")):
+        forecast = overflow(baselines, grown, self._growing, step=frame.step)
+        for which, kind, more in (
+            (grown, "explosion", forecast),
+            (updates, "update_too_large", None),
+        ):
             found += series_findings(
                 frame,
                 which,
@@ -197,6 +203,7 @@ class Growth:
                 baseline=np.exp2(baselines.value("slow", RMS)),
                 score=np.nan_to_num(growth, nan=0.0, neginf=0.0, posinf=0.0),
                 since=self._growing.since,
+                evidence=more,
             )
         return found
 

@@ -7,12 +7,18 @@ from typing import Final
 from foreshock_service.detectors.collapse import Collapse
 from foreshock_service.detectors.drift import Drift
 from foreshock_service.detectors.early import Early
+from foreshock_service.detectors.epsilon import Epsilon
+from foreshock_service.detectors.experts import Experts
 from foreshock_service.detectors.fading import Fading
+from foreshock_service.detectors.formats import Formats
 from foreshock_service.detectors.growth import Growth
 from foreshock_service.detectors.identity import Identity
 from foreshock_service.detectors.lone import Lone
 from foreshock_service.detectors.loss import Loss
+from foreshock_service.detectors.massive import Massive
 from foreshock_service.detectors.non_finite import NonFinite
+from foreshock_service.detectors.optimizer_health import OptimizerHealth
+from foreshock_service.detectors.plasticity import Plasticity
 from foreshock_service.detectors.plateau import Plateau
 from foreshock_service.detectors.precision import Precision
 from foreshock_service.detectors.protocol import DetectorClass
@@ -33,12 +39,18 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "growth": Growth,
     "spike": Spike,
     "lone": Lone,
+    "optimizer_health": OptimizerHealth,
+    "epsilon": Epsilon,
     "updates": Updates,
     "vanishing": Vanishing,
+    "experts": Experts,
     "precision": Precision,
+    "formats": Formats,
     "saturation": Saturation,
     "collapse": Collapse,
     "fading": Fading,
+    "massive": Massive,
+    "plasticity": Plasticity,
     "drift": Drift,
     "plateau": Plateau,
     "loss": Loss,

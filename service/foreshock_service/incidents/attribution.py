@@ -48,6 +48,8 @@ NAMED_BY_RULE: Final = frozenset(
         "output_logit_drift",
         "representation_collapse",
         "replica_divergence",
+        "massive_activation",
+        "loss_of_plasticity",
     }
 )
 """Kinds whose rule names the culprits itself, foremost first."""
@@ -92,6 +94,8 @@ def attribute(
         forward = [d for d in departures if d.series.startswith("activation:") and d.ratio >= JUMP]
         if forward:
             return _claim([d for d in forward if d.step == forward[0].step])
+        # A rule that knows which of the matrices it was has named them; the others name none.
+        return _claim(named[:1]) if named else NOBODY
     if kind in NAMED_BY_RULE:
         if len(named) > 1 and len(named) >= GLOBAL_SHARE * num_series:
             return NOBODY

@@ -26,6 +26,8 @@ KIND_RANK: Final = {
     "plateau": 0,
     "update_too_small": 0,
     "precision_underflow": 0,
+    "massive_activation": 0,
+    "loss_of_plasticity": 1,
     "output_logit_drift": 1,
     "bad_batch": 1,
     "gradient_spike": 1,

@@ -43,12 +43,15 @@ SLOW_KEYS: Final = {
     "precision_underflow": STALLED,
     "plateau": STALLED,
     "dead_units": "dead_units",
+    "loss_of_plasticity": "dead_units",
     "saturation": "saturation",
     "output_logit_drift": "output_logit_drift",
     "representation_collapse": "representation_collapse",
+    "massive_activation": "massive_activation",
 }
 """Slow kinds by the incident they join. Gradients that vanish make small updates, and these make a
-loss that stays: one cause, one incident."""
+loss that stays: one cause, one incident; so are dead units and what is no longer learned for want
+of them."""
 GROWING: Final = frozenset({"explosion", "update_too_large", "attention_logit_growth"})
 LOSS_ROWS: Final = 512
 """How far back a loss is remembered, so that the level before a late-found onset is known."""
@@ -412,6 +415,9 @@ def _newer(incident: Incident, findings: Sequence[Finding]) -> dict[str, float |
         if same and incident.kind in ("attention_logit_growth", "divergence", "dead_units"):
             evidence["value"] = finding.value
             break
+    forecast = next((f.evidence for f in findings if "overflow_step" in f.evidence), None)
+    if forecast is not None and incident.kind == "explosion":
+        evidence |= {name: x for name, x in forecast.items() if name.startswith("overflow_")}
     root = next((d for d in incident.departures if d.series == incident.root_series), None)
     if root is not None and incident.kind in GROWING:
         evidence["ratio"] = root.ratio

@@ -27,7 +27,8 @@ def sentence(incident: Incident, transition: Transition | None = None) -> str:
 
 def _story(incident: Incident) -> str:
     opening = _OPENINGS.get(incident.kind, _left)(incident)
-    return f"{opening}{whose(incident.evidence)}{_loss(incident, opening)}"
+    told = f"{opening}{whose(incident.evidence)}{_loss(incident, opening)}"
+    return f"{told}{_forecast(incident)}"
 
 
 def _loss(incident: Incident, opening: str) -> str:
@@ -43,7 +44,29 @@ def _loss(incident: Incident, opening: str) -> str:
     return "; the loss moved at the same step"
 
 
+def _forecast(incident: Incident) -> str:
+    step = incident.evidence.get("overflow_step")
+    if incident.state is not State.OPEN or not isinstance(step, int):
+        return ""
+    if step <= incident.updated_step:
+        return ""
+    return f"; at this rate {incident.evidence['overflow_dtype']} overflows near step {step}"
+
+
+def _massive(incident: Incident) -> str:
+    value, start = _number(incident, "value"), _number(incident, "baseline")
+    where = f"A few elements of {incident.group or 'several layers'} stand above all others"
+    if value is None or start is None:
+        return f"{where} since step {incident.onset_step}"
+    return (
+        f"{where} since step {incident.onset_step}: the largest is {_times(value)} the rms, "
+        f"{_times(start)} at first"
+    )
+
+
 def _growth(incident: Incident) -> str:
+    if incident.evidence.get("statistic") == "depth_growth":
+        return _depth(incident)
     where = f"from step {incident.onset_step}"
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
         return f"{_subject(incident)} left its baseline{_peak(incident)}"
@@ -51,6 +74,16 @@ def _growth(incident: Incident) -> str:
     if ratio is None or ratio <= 1:
         return f"{_subject(incident)} left its baseline {where}"
     return f"{_subject(incident)} grew {_times(ratio)} above its baseline {where}"
+
+
+def _depth(incident: Incident) -> str:
+    value, evidence = _number(incident, "value"), incident.evidence
+    size = "" if value is None else f" {_times(value)}"
+    return (
+        f"Activations grow{size} from the first to the last of "
+        f"{evidence.get('num_layers')} {evidence.get('module_type')} layers "
+        f"from step {incident.onset_step}"
+    )
 
 
 def _attention(incident: Incident) -> str:
@@ -125,16 +158,41 @@ def _vanishing(incident: Incident) -> str:
 
 def _dead(incident: Incident) -> str:
     value, start = _number(incident, "value"), _number(incident, "baseline")
-    where = incident.group or "Units"
+    where, worse = incident.group or "Units", "loss_of_plasticity" in incident.kinds
+    siblings, lost = incident.evidence.get("num_siblings"), incident.evidence.get("num_series")
+    if siblings is not None:
+        return (
+            f"{where} has had nothing to do since step {incident.onset_step}, while others of its "
+            f"{siblings} siblings had ({lost} tensors are idle)"
+        )
     if value is None or start is None:
         return f"{where} has dead units since step {incident.onset_step}"
     return (
         f"{where} puts out {100 * value:.0f} % zeros since step {incident.onset_step}, "
         f"{100 * start:.0f} % when the run began"
+        f"{', and each new task is learned worse' if worse else ''}"
+    )
+
+
+def _plasticity(incident: Incident) -> str:
+    value, start = _number(incident, "value"), _number(incident, "baseline")
+    before, now = _number(incident, "recovered_before"), _number(incident, "recovered_to")
+    where = incident.group or "the network"
+    loss = ""
+    if before is not None and now is not None:
+        loss = f" (the loss recovers to {_plain(now)}, to {_plain(before)} before)"
+    units = ""
+    if value is not None and start is not None:
+        units = f", {100 * value:.0f} % are off, {100 * start:.0f} % when the run began"
+    return (
+        f"Each new task is learned worse{loss} and units of {where} have fallen silent "
+        f"since step {incident.onset_step}{units}"
     )
 
 
 def _update(incident: Incident) -> str:
+    if incident.evidence.get("cause") == "reset":
+        return _reset(incident)
     ratio = _number(incident, "ratio")
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
         return f"Updates of {incident.group or 'the weights'} left their baseline"
@@ -186,7 +244,47 @@ def _plateau(incident: Incident) -> str:
     )
 
 
+def _reset(incident: Incident) -> str:
+    leap = _number(incident, "leap")
+    size = "" if leap is None else f", {_times(leap)} their usual size"
+    return (
+        f"The optimizer has lost its state at step {incident.onset_step}: "
+        f"updates are those of a first step{size}"
+    )
+
+
+def _held_down(incident: Incident) -> str:
+    """Small updates whose cause is known."""
+    whose, since = incident.group or "the weights", f"since step {incident.onset_step}"
+    value, cause = _number(incident, "value"), incident.evidence.get("cause")
+    share = "" if value is None else f" to {_plain(value)} of their size"
+    eps = _number(incident, "eps")
+    if cause == "epsilon" and value is not None and eps is not None:
+        return (
+            f"Updates of {whose} are held down {since}: the optimizer's epsilon ({_plain(eps)}) "
+            f"is as large as the gradients ({_plain(value)})"
+        )
+    if cause == "momentum":
+        return f"Updates of {whose} have no momentum any more {since}"
+    if cause == "second moment":
+        return (
+            f"Updates of {whose} fell{share} {since} and the gradients did not: "
+            "the second moment is out of date"
+        )
+    if cause == "loss scale":
+        return (
+            f"Updates of {whose} fell{share} {since} with gradients that all became smaller alike: "
+            "the second moment is out of date"
+        )
+    return (
+        f"Updates of {whose} fell{share} {since} and the gradients did not: "
+        "their learning rate is lost"
+    )
+
+
 def _small_update(incident: Incident) -> str:
+    if "cause" in incident.evidence:
+        return _held_down(incident)
     value = _number(incident, "value")
     of = (
         "the learning rate"
@@ -200,6 +298,17 @@ def _small_update(incident: Incident) -> str:
 def _underflow(incident: Incident) -> str:
     kind = (incident.root_series or "").partition(":")[0]
     value = _number(incident, "value")
+    statistic, name = incident.evidence.get("statistic"), incident.evidence.get("number_format")
+    if statistic == "update_size" and value is not None:
+        return (
+            f"Updates of {_subject(incident)} are lost in the rounding of {name} weights since "
+            f"step {incident.onset_step} ({_plain(value)} of the weight)"
+        )
+    if statistic == "share_outside" and value is not None:
+        return (
+            f"Gradients of {_subject(incident)} underflow since step {incident.onset_step}: "
+            f"{100 * value:.0f} % of its elements are too small for {name}"
+        )
     share = "" if value is None else f", {100 * value:.0f} % of its elements are exactly zero"
     if kind == "weight":
         return f"Updates of {_subject(incident)} are rounded away since step {incident.onset_step}"
@@ -211,6 +320,11 @@ def _overflow(incident: Incident) -> str:
     size = "" if value is None else f" {_plain(value)}"
     if incident.evidence.get("statistic") == "loss_scale":
         return f"The loss scale has collapsed to{size} at step {incident.onset_step}"
+    if incident.evidence.get("statistic") == "share_outside":
+        name = incident.evidence.get("number_format")
+        return (
+            f"{_subject(incident)} holds values too large for {name} at step {incident.onset_step}"
+        )
     where = f"{_subject(incident)} reaches{size} at step {incident.onset_step}"
     return f"{where}, and float16 ends at 65504"
 
@@ -264,6 +378,8 @@ _OPENINGS: Final[dict[str, Callable[[Incident], str]]] = {
     "precision_overflow": _overflow,
     "output_logit_drift": _drift,
     "representation_collapse": _collapse,
+    "massive_activation": _massive,
+    "loss_of_plasticity": _plasticity,
 }
 
 
