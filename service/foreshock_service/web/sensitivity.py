@@ -96,7 +96,10 @@ def _setting(
 
 def _more(document: Mapping[str, Any]) -> str:
     """What is set besides, which only the API changes."""
-    config = EngineConfig.from_document(document)
+    try:
+        config = EngineConfig.from_document(document)
+    except ValueError as error:
+        return f"Read by the defaults: {error}"
     parts = []
     if config.disabled:
         parts.append(f"Left out: {', '.join(sorted(config.disabled))}.")
