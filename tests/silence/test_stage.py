@@ -8,7 +8,9 @@ import pytest
 from foreshock_service.domain.findings import Severity
 from foreshock_service.domain.incidents import State
 from foreshock_service.incidents.lifecycle import resolve
+from foreshock_service.pipeline import silencing
 from foreshock_service.pipeline.detect import Detection
+from foreshock_service.pipeline.unsilence import unsilence_once
 from foreshock_service.store.detection import claim_lease, renew_lease
 from foreshock_service.store.incidents import update_incident
 from foreshock_service.store.scrape import sample_runs
@@ -55,6 +57,25 @@ def test_it_recovers_when_frames_arrive_again(store: Store) -> None:
     assert len(place.incidents("r")) == 1
     place.wait(15 * 60)
     assert [i.incident.state for i in place.incidents("r")] == [State.RECOVERED, State.OPEN]
+
+
+def test_a_silence_keeps_it_back_until_it_ends(store: Store) -> None:
+    """A run that pauses for maintenance: nobody is told while it is silenced, and once, as it
+    stands, if it has not come back by then."""
+    place = Place(store)
+    place.send("r")
+    asked = {"run": "r", "ends_at": place.clock.now + 3600}
+    silencing.add(store, asked, by="me", now=place.clock.now)
+    place.wait(3600)
+    (found,) = place.incidents("r")
+    assert found.incident.kind == "silent_client"
+    assert place.alerts("r") == []
+
+    unsilence_once(store, place.settings, place.clock.now)
+
+    (told,) = place.alerts("r")
+    assert told.startswith("The run has sent nothing since step 15")
+    assert unsilence_once(store, place.settings, place.clock.now + 3600) == 0
 
 
 @pytest.mark.parametrize(
