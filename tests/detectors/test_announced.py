@@ -14,7 +14,7 @@ from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Severity
 from foreshock_service.pipeline.session import DetectionSession
 
-from tests.detectors.traces import Trace, changes_of, healthy, opened
+from tests.detectors.traces import Trace, changes_of, healthy, opened, told_by
 
 CHANGE, ROWS = 200, 420
 
@@ -184,7 +184,7 @@ def test_a_run_that_had_learned_still_has() -> None:
     trace.facts = RunFacts(optimizer="AdamW")
     trace.scalars["lr"] = np.full(ROWS, 1.0)
     step_less(trace)
-    assert opened(trace) == []
+    assert told_by("updates", trace) == []
 
 
 def test_a_run_that_had_not_learned_is_not_stuck_by_the_change() -> None:
