@@ -24,6 +24,7 @@ DEPARTED_SHARE: Final = 0.5
 DEPARTED_STAY: Final = 0.6
 DEPARTED_FIRST_ROWS: Final = 24
 MAX_DEPARTURES: Final = 64
+LEAP_OCTAVES: Final = 2.0
 
 
 class Engine:
@@ -37,11 +38,13 @@ class Engine:
         self._announced = Announced()
         self._growth_limits = config.growth_limits
         self._departed = Streaks()
+        self._step = 0
 
     def push(self, frame: Frame) -> list[Finding]:
         """Findings of the next frame, which its baselines learn afterwards."""
         baselines = self.baselines
         baselines.read(frame)
+        self._step = frame.step
         fresh = ((detector, self._make(detector.name)) for detector in self._detectors)
         self._announced.begin(frame, baselines, fresh)
         findings = [f for d in self._detectors for f in d.observe(frame, baselines)]
@@ -72,12 +75,16 @@ class Engine:
         """Series outside their baseline on the newest row, first to leave first, then by flow."""
         layout, row = self.baselines.layout, self.baselines.row
         which = np.flatnonzero(self._departed.rows > 0)
-        order = np.lexsort((layout.flow[which], self._departed.since[which]))
         growth = self.baselines.growth()
+        with np.errstate(invalid="ignore"):
+            # What had drifted and now leaps has left now: the leap is what the incident is about.
+            leaps = self.baselines.logs() - self.baselines.value("fast") > LEAP_OCTAVES
+        since = np.where(leaps, self._step, self._departed.since)
+        order = np.lexsort((layout.flow[which], since[which]))
         return tuple(
             Departure(
                 series=f"{layout.keys[i][0]}:{layout.keys[i][1]}",
-                step=int(self._departed.since[i]),
+                step=int(since[i]),
                 statistic="rms",
                 ratio=float("inf") if row.bad[i] else float(np.exp2(growth[i])),
             )

@@ -9,8 +9,8 @@ twice as much as this weight ever did before.
   between as an update: so also a tensor whose update leaps by 4 octaves and 10 scales beyond its
   peak while its own gradient and the median update stay within an octave.
 - Critical when the weight changed by a quarter or more.
-- Quiet: the first 8 rows; rows that do not follow their predecessor step by step (gaps, restarts,
-  sampled logs); weights that habitually do so (clipped, averaged) after the first time; and half
+- Quiet: the first 8 rows, which are learned from; rows that do not follow their predecessor step by
+  step (gaps, restarts, sampled logs); weights that habitually do so (clipped, averaged) after the first time; and half
   or more of the matrices at once, which is a checkpoint or a new initialisation and not a fault of
   memory: the loss tells whether it did harm.
 
@@ -90,9 +90,10 @@ class Identity:
             return []
         excess = self._excess(baselines)
         rows, habit = np.fmax(last["rows"], 0.0), np.fmax(last["habit"], 0.0)
-        broken = follows & weights & (rows >= self._limits.first_rows) & (excess > 1.0)
-        fresh: Bools = broken & (excess > self._limits.above_habit * habit)
-        found = self._found(frame, baselines, fresh, excess, broken)
+        broken = follows & weights & (excess > 1.0)
+        judged = rows >= self._limits.first_rows
+        fresh: Bools = broken & judged & (excess > self._limits.above_habit * habit)
+        found = self._found(frame, baselines, fresh, excess, broken & judged)
         if not found:
             leapt = self._leapt(baselines)
             found = self._found(frame, baselines, leapt, excess, leapt)

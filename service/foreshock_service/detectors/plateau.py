@@ -2,8 +2,8 @@
 
 `plateau`: 100 logged rows after the learning rate reached half of its largest value, the best level
 of the loss (median of 16 rows) is less than 5 % below its start and less than 2 sigma of the noise
-of single rows; the last third of the rows is surely (2 standard errors) not 5 % better than the
-first and not surely better than the second; and neither the gradient norm nor the spread of the
+of single rows or 1 %; the last third of the rows is surely (2 standard errors) not 3 % better than
+the first and not surely better than the second; and neither the gradient norm nor the spread of the
 outputs has doubled since the first rows: something that is about to break out shows it there first.
 
 Quiet: runs seen from their middle on (the first step is not near 0), after 400 rows (a run that has
@@ -43,6 +43,12 @@ class PlateauThresholds(Thresholds):
     stuck_rows: int = threshold(100, "rows", "rows at the full rate before a run is stuck")
     last_rows: int = threshold(400, "rows", "a run that is older has learned once")
     progress: float = threshold(0.05, "share", "less of the first losses is no progress")
+    sure_progress: float = threshold(
+        0.01, "share", "nor is less than this, in a loss without noise"
+    )
+    hidden: float = threshold(
+        0.03, "share", "of the first losses at the most that noise may hide of progress"
+    )
     sigmas: float = threshold(2.0, "sigmas", "nor is less than so much of the noise", guard=True)
     growth: float = threshold(
         2.0,
@@ -136,12 +142,12 @@ class Plateau:
         if much:
             self._over = progress > 2 * self._limits.sigmas * sigma
             return []
-        stuck = progress < max(self._limits.sigmas * sigma, 1e-3 * abs(start))
+        stuck = progress < max(self._limits.sigmas * sigma, self._limits.sure_progress * abs(start))
         third = noise.size // 3
         better = float(noise[:third].mean() - noise[-third:].mean())
         error = sigma * math.sqrt(2.0 / third)
         lately = float(noise[third : 2 * third].mean() - noise[-third:].mean())
-        stuck &= better + 2.0 * error < self._limits.progress * abs(start) and lately < 2.0 * error
+        stuck &= better + 2.0 * error < self._limits.hidden * abs(start) and lately < 2.0 * error
         if not stuck or grows or self._mostly_frozen(baselines):
             return []
         return [

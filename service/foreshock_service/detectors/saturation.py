@@ -1,8 +1,8 @@
 """Saturation: bounded activations that sit at their limits, where the gradient is next to nothing.
 
-`saturation`: the mean square of a tanh-like output is above 0.85, or that of 2 x - 1 for a
-sigmoid-like one, on 20 measured rows. A uniform spread over the range gives 0.33; at 0.85 tanh
-passes on an average of 15 % of the gradient, since its slope is 1 - tanh^2.
+`saturation`: the mean square of a tanh-like output is above 0.78, or that of 2 x - 1 for a
+sigmoid-like one, on 20 measured rows. A uniform spread over the range gives 0.33; at 0.78 tanh
+passes on an average of 22 % of the gradient, since its slope is 1 - tanh^2.
 
 Modules are known by their type (`Tanh`, `Sigmoid`, recurrent layers, ...); the deepest output is
 left out, because a classifier that has learned is sure of its answers.
@@ -33,7 +33,7 @@ class SaturationThresholds(Thresholds):
     """The numbers of the rules above."""
 
     mean_square: float = threshold(
-        0.85, "share", "mean square of a bounded output, 1 at its limits"
+        0.78, "share", "mean square of a bounded output, 1 at its limits"
     )
     rows: int = threshold(20, "rows", "so long must it be above")
 

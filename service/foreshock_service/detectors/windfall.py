@@ -1,7 +1,7 @@
 """Windfalls: a loss that improves too suddenly, because the data have become too easy.
 
 `bad_batch`, a warning: the median of the last 8 losses is below a quarter of the smallest loss of
-all rows before the last 16, the gradient norm has fallen by as much, and over the 64 rows before
+all rows before the last 24, the gradient norm has fallen by as much, and over the 64 rows before
 that the loss had not even halved. A loader that repeats a batch, a filter that leaves one class, a
 sampler that returns nothing: the loss is better than ever, and so nobody looks.
 
@@ -34,7 +34,7 @@ class WindfallThresholds(Thresholds):
 
     factor: float = threshold(4.0, "times", "the loss below the smallest one before")
     norm_factor: float = threshold(4.0, "times", "the gradient norm below its level before")
-    sudden_rows: int = threshold(16, "rows", "within so many rows")
+    sudden_rows: int = threshold(24, "rows", "within so many rows")
     before_rows: int = threshold(64, "rows", "before them, in which the loss was in no hurry")
     usual_factor: float = threshold(
         2.0, "times", "that it fell by in those at the most", guard=True

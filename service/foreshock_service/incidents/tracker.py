@@ -348,6 +348,8 @@ def _cause(
 ) -> Cause:
     if not named and not departures:
         return NOBODY
+    if kind == "non_finite" and _came_forward_unseen(frame, named):
+        return NOBODY
     series = frame.schema.series
     return attribute(
         kind,
@@ -357,6 +359,14 @@ def _cause(
         num_series=len(series),
         num_updates=sum(s.kind == "update" for s in series),
     )
+
+
+def _came_forward_unseen(frame: Frame, named: Sequence[Departure]) -> bool:
+    """The loss is no number, and the activations that made it were not measured on this row: the
+    gradients are no number either, from the loss down, and say nothing of where it began."""
+    loss = frame.scalars.get("loss")
+    forward = any(d.series.startswith("activation:") for d in named)
+    return loss is not None and not math.isfinite(loss) and not forward
 
 
 def _named(frame: Frame, findings: Sequence[Finding]) -> tuple[Departure, ...]:
