@@ -64,9 +64,7 @@ def score_log(labelled: Labelled, alerts: Sequence[Alert]) -> ScoredLog:
         rows=int(label["rows"]),
         critical=false.count("critical"),
         warning=len(false) - false.count("critical") + spam,
-        lates=tuple(
-            min(steps) - low for (low, _), steps in zip(must, hits, strict=True) if steps
-        ),
+        lates=tuple(min(steps) - low for (low, _), steps in zip(must, hits, strict=True) if steps),
     )
 
 

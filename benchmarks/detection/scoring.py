@@ -36,16 +36,13 @@ def score_method(method: str, collection: Collection, alerts: Sequence[Alert]) -
     """Score a method's alerts on all runs of a collection."""
     if collection.is_logs:
         logs = [
-            score_log(one, [a for a in alerts if a["run"] == one.run.id])
-            for one in collection.runs
+            score_log(one, [a for a in alerts if a["run"] == one.run.id]) for one in collection.runs
         ]
         return Scores(
             method=method, figures=log_figures(logs), interval=log_interval(logs), logs=logs
         )
     result = score(collection.labels(), alerts)
-    return Scores(
-        method=method, figures=result.figures, interval=result.interval, runs=result.runs
-    )
+    return Scores(method=method, figures=result.figures, interval=result.interval, runs=result.runs)
 
 
 def others_composite(collection: Collection, alerts: Sequence[Alert]) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from foreshock_service.detectors.engine import EngineConfig
+from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.incidents import IncidentChange, Transition
 from foreshock_service.incidents.names import module_of
 from foreshock_service.pipeline.session import DetectionSession

@@ -20,10 +20,10 @@ from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
-
-from benchmarks.detection.peers.protocol import Seen, Trigger
 from foreshock_service.detectors.layout import GRADIENT, WEIGHT
 from foreshock_service.detectors.row import Bools
+
+from benchmarks.detection.peers.protocol import Seen, Trigger
 
 VANISHED: Final = 1e-7
 INACTIVE: Final = 0.5
@@ -82,13 +82,9 @@ class SageMaker:
             ratio = update / (row.rms + EPSILON)
             large, small = ratio > LARGE_RATIO, (ratio < SMALL_RATIO) & self._moved
         if large.any():
-            yield Trigger(
-                rule="large ratio", kind="update_too_large", series=_names(seen, large)
-            )
+            yield Trigger(rule="large ratio", kind="update_too_large", series=_names(seen, large))
         if small.any():
-            yield Trigger(
-                rule="small ratio", kind="update_too_small", series=_names(seen, small)
-            )
+            yield Trigger(rule="small ratio", kind="update_too_small", series=_names(seen, small))
 
     def _not_decreasing(self, loss: float) -> Iterable[Trigger]:
         last, self._last_loss = self._last_loss, loss
