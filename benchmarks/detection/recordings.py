@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,6 @@ class Recording:
     scalars: Mapping[str, Floats]
     logged: Mapping[str, npt.NDArray[np.bool_]]
     stats: npt.NDArray[np.float32]
-    announced: tuple[Mapping[str, object], ...] = field(default=())
 
     @property
     def num_rows(self) -> int:
