@@ -42,9 +42,9 @@ class Recording:
         """`kind:name` of each series."""
         return [f"{s.kind}:{s.name}" for s in self.schema.series]
 
-    def frames(self) -> Iterator[Frame]:
-        """The rows as detectors get them."""
-        for row in range(self.num_rows):
+    def frames(self, first: int = 0) -> Iterator[Frame]:
+        """The rows from `first` on, as detectors get them."""
+        for row in range(first, self.num_rows):
             yield Frame(
                 ord=row,
                 attempt=int(self.attempts[row]),
