@@ -1,4 +1,4 @@
-"""Writes the tables into `docs/detection.md`, between two marks."""
+"""Writes the tables into `docs/detection.md`, each section between two marks."""
 
 from __future__ import annotations
 
@@ -8,37 +8,47 @@ from pathlib import Path
 from typing import Final
 
 PAGE: Final = Path("docs") / "detection.md"
-BEGIN: Final = "<!-- figures: written by make bench-detection -->"
-END: Final = "<!-- end of figures -->"
 RULES: Final = ("service/foreshock_service/detectors", "service/foreshock_service/incidents")
 
 
-def block(page: str) -> str:
-    """What stands between the marks.
+def begin(section: str) -> str:
+    """The mark before a section's figures."""
+    return f"<!-- figures: {section} -->"
+
+
+END: Final = "<!-- end of figures -->"
+
+
+def block(page: str, section: str) -> str:
+    """What stands between a section's marks.
 
     Raises:
         ValueError: the page does not have them.
     """
-    _, begin, rest = page.partition(BEGIN)
+    _, mark, rest = page.partition(begin(section))
     inside, end, _ = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE} has no lines {BEGIN} and {END}: add them where the figures go")
+    if not mark or not end:
+        raise ValueError(
+            f"{PAGE} has no lines {begin(section)} and {END}: add them where the figures go"
+        )
     return inside.strip("\n")
 
 
-def replaced(page: str, lines: Sequence[str]) -> str:
-    """The page with other lines between the marks."""
-    block(page)
-    head, _, rest = page.partition(BEGIN)
-    tail = rest.partition(END)[2]
+def replaced(page: str, section: str, lines: Sequence[str]) -> str:
+    """The page with other lines between a section's marks."""
+    block(page, section)
+    head, mark, rest = page.partition(begin(section))
     text = "\n".join(lines).strip("\n")
-    return f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}"
+    return f"{head}{mark}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
 
 
 def frozen_at() -> str:
     """The newest commit that changed a rule, and whether the files differ from it."""
-    log = ["git", "log", "-1", "--format=%h of %cs", "--", *RULES]
-    commit = subprocess.run(log, check=True, capture_output=True, text=True).stdout.strip()
-    status = ["git", "status", "--porcelain", "--", *RULES]
-    changed = subprocess.run(status, check=True, capture_output=True, text=True).stdout.strip()
+    commit = _git("log", "-1", "--format=%h of %cs", "--", *RULES)
+    changed = _git("status", "--porcelain", "--", *RULES)
     return f"{commit}, with changes that are not committed" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
