@@ -52,9 +52,23 @@ def suites_of(recording: Recording) -> Suites:
     for oddity in ODDITIES:
         counts.odd[oddity.name] += 1
         counts.quiet[oddity.name] += not alerts_of(oddity.apply(recording))
+    if first is not None:
+        counts.add(_spliced(recording, first, state))
+    return counts
+
+
+def spliced_of(recording: Recording) -> Suites:
+    """The second suite alone."""
+    first = first_row(recording)
+    state = _state_before(recording, first)
+    return Suites() if state is None or first is None else _spliced(recording, first, state)
+
+
+def _spliced(recording: Recording, first: int, state: bytes) -> Suites:
+    counts = Suites()
     for name, make in SPLICES.items():
-        spliced = None if first is None else make(recording, first)
-        if spliced is None or first is None:
+        spliced = make(recording, first)
+        if spliced is None:
             continue
         session = DetectionSession(facts=recording.facts)
         session.restore(state)
