@@ -50,5 +50,5 @@ def frozen_at() -> str:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    done = subprocess.run(["git", *arguments], check=False, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else "a commit that git does not tell"

@@ -68,7 +68,7 @@ def suites(report: Report, found: Sequence[Collection], pool: ProcessPoolExecuto
     if not counts.odd.total() or not counts.spliced.total():
         report.wrong.append("no healthy run was made odd or spliced")
     report.add("suites", suite_tables(counts))
-    report.document["suites"] = {n: dict(c) for n, c in asdict(counts).items()}
+    report.document["suites"] = {n: dict(c) for n, c in counts.by_name().items()}
 
 
 def speed(report: Report, found: Sequence[Collection], pool: ProcessPoolExecutor) -> None:

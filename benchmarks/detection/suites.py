@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from foreshock_service.pipeline.session import DetectionSession
@@ -31,15 +31,12 @@ class Suites:
 
     def add(self, other: Suites) -> None:
         """Take up the counts of further runs."""
-        for mine, more in (
-            (self.odd, other.odd),
-            (self.quiet, other.quiet),
-            (self.spliced, other.spliced),
-            (self.found, other.found),
-            (self.with_layer, other.with_layer),
-            (self.located, other.located),
-        ):
-            mine.update(more)
+        for name, counts in self.by_name().items():
+            counts.update(other.by_name()[name])
+
+    def by_name(self) -> dict[str, Counter[str]]:
+        """The counts by what they are of."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 def suites_of(recording: Recording) -> Suites:
