@@ -149,6 +149,17 @@ def test_each_run_is_left_out_once(recorded: Path) -> None:
     assert by_source(collection.runs).keys() == {"linear"}
 
 
+def test_small_groups_share_a_fold() -> None:
+    """At most eight, of nearly one size, and a group is never parted."""
+    sources = [f"s{number}" for number in range(12) for _ in range(1 + number % 3)]
+    runs = [replace(_log(f"{i}", [], []), source=source) for i, source in enumerate(sources)]
+    folds = by_source(runs)
+    assert len(folds) == 8
+    assert {len(which) for which in folds.values()} == {3}
+    for source in sources:
+        assert sum(source in {sources[i] for i in which} for which in folds.values()) == 1
+
+
 def test_the_grid_knows_of_a_default_only_its_order_of_magnitude() -> None:
     """Its middle is a power of two (of the odds, for a share), and each value can be set."""
     grid = axes(DETECTORS)

@@ -1,10 +1,17 @@
-"""Which runs are left out together."""
+"""Which runs are left out together.
+
+Small groups share a fold, so that there are at most eight: more is left out at once than there
+would have to be, and the search is over in minutes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from benchmarks.detection.collections import Labelled
+
+MAX_FOLDS: Final = 8
 
 Folds = dict[str, tuple[int, ...]]
 """Places of the runs that are left out, by the fold's name; each run is in one fold."""
@@ -12,20 +19,19 @@ Folds = dict[str, tuple[int, ...]]
 
 def by_source(runs: Sequence[Labelled]) -> Folds:
     """Architectures of traces, publishers of logs."""
-    return _grouped(runs, lambda labelled: labelled.source)
+    return _merged(_grouped(runs, lambda labelled: labelled.source))
 
 
 def by_kind(runs: Sequence[Labelled]) -> Folds:
     """Kinds of faults, a run with several in the fold of its first. Healthy runs have none, and are
     dealt out in turn, so that each is scored by thresholds that have not seen it either."""
-    folds = _grouped([run for run in runs if run.kinds], lambda labelled: labelled.kinds[0])
-    names = list(folds) or ["healthy"]
-    place = {run.path: i for i, run in enumerate(runs)}
-    sick = [run for run in runs if run.kinds]
-    folds = {name: tuple(place[sick[i].path] for i in which) for name, which in folds.items()}
-    for number, run in enumerate(run for run in runs if not run.kinds):
+    kinds = _grouped(runs, lambda labelled: labelled.kinds[0] if labelled.kinds else "")
+    healthy = kinds.pop("", ())
+    folds = _merged(kinds) or {"healthy": ()}
+    names = list(folds)
+    for number, place in enumerate(healthy):
         name = names[number % len(names)]
-        folds[name] = (*folds.get(name, ()), place[run.path])
+        folds[name] = (*folds[name], place)
     return folds
 
 
@@ -35,3 +41,14 @@ def _grouped(runs: Sequence[Labelled], key: Callable[[Labelled], str]) -> Folds:
         name = key(labelled)
         folds[name] = (*folds.get(name, ()), index)
     return dict(sorted(folds.items()))
+
+
+def _merged(groups: Folds) -> Folds:
+    """The largest first, each into the fold that is smallest by then."""
+    bins: list[list[str]] = [[] for _ in range(min(MAX_FOLDS, len(groups)))]
+    sizes = [0] * len(bins)
+    for name in sorted(groups, key=lambda name: (-len(groups[name]), name)):
+        smallest = sizes.index(min(sizes))
+        bins[smallest].append(name)
+        sizes[smallest] += len(groups[name])
+    return {", ".join(names): sum((groups[n] for n in names), ()) for names in bins}

@@ -147,7 +147,7 @@ class Search:
         found = {id(axis) for axis, point in ends if self.numbers(point) != here}
         return [axis for axis in self.grid if id(axis) in found]
 
-    def choose(self, folds: Folds, start: Point, *, num_sweeps: int = 2) -> dict[str, Point]:
+    def choose(self, folds: Folds, start: Point, *, num_sweeps: int = 1) -> dict[str, Point]:
         """The point chosen for each fold on the runs outside it."""
         telling = self.telling(start)
         self._progress(f"{len(telling)} of {len(self.grid)} thresholds change a finding")
