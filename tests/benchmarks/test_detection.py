@@ -146,7 +146,7 @@ def test_each_run_is_left_out_once(recorded: Path) -> None:
     for folds in (by_source(collection.runs), by_kind(collection.runs)):
         assert sorted(i for which in folds.values() for i in which) == [0, 1]
     assert by_kind(collection.runs).keys() == {"weight_corruption"}
-    assert by_source(collection.runs).keys() == {"linear"}
+    assert by_source(collection.runs).keys() == {"perceptron"}
 
 
 def test_small_groups_share_a_fold() -> None:

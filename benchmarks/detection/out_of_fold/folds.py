@@ -13,13 +13,32 @@ from benchmarks.detection.collections import Labelled
 
 MAX_FOLDS: Final = 8
 
+FAMILIES: Final = {
+    "generative": ("gan", "vae", "autoencoder", "diffusion", "denoiser", "flow", "siamese"),
+    "transformer": ("gpt", "transformer", "vit", "attention"),
+    "convolution": ("cnn", "conv", "resnet", "vgg", "u-net"),
+    "recurrent": ("rnn", "lstm", "gru", "recurrent", "state space"),
+    "perceptron": ("mlp", "linear"),
+}
+"""Architectures that are near relatives, by a word of their name, the first that fits: a GPT must
+not be judged by thresholds that were chosen on another GPT."""
+
 Folds = dict[str, tuple[int, ...]]
 """Places of the runs that are left out, by the fold's name; each run is in one fold."""
 
 
 def by_source(runs: Sequence[Labelled]) -> Folds:
-    """Architectures of traces, publishers of logs."""
-    return _merged(_grouped(runs, lambda labelled: labelled.source))
+    """Families of architectures of traces, publishers of logs."""
+    return _merged(_grouped(runs, family_of))
+
+
+def family_of(labelled: Labelled) -> str:
+    """The family of a trace's architecture, its own name if it has none; a log's publisher."""
+    if labelled.windows is not None:
+        return labelled.source
+    words = labelled.source.lower()
+    fitting = (family for family, names in FAMILIES.items() if any(n in words for n in names))
+    return next(fitting, labelled.source)
 
 
 def by_kind(runs: Sequence[Labelled]) -> Folds:
