@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.incidents import IncidentChange
-from foreshock_service.pipeline.scan import NOTIFIED, notification
+from foreshock_service.incidents.notification import NOTIFIED, notification
 from foreshock_service.pipeline.session import DetectionSession
 
 from benchmarks.detection.recordings import Recording
 
 Alert = dict[str, Any]
-
-NUM_NAMES: Final = 5
 
 
 def alerts_of(recording: Recording, config: EngineConfig | None = None) -> list[Alert]:

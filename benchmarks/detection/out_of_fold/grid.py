@@ -19,7 +19,9 @@ from foreshock_service.detectors.thresholds import Threshold
 STEPS: Final = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """In octaves around the middle."""
 WHOLE: Final = ("rows", "steps", "count")
-FORMATS: Final = frozenset({("precision", "largest"), ("precision", "least_normal")})
+FORMATS: Final = frozenset(
+    {("precision", "largest"), ("precision", "least_normal"), ("formats", "rounding")}
+)
 """What a number format is, and not a choice."""
 
 Values = tuple[tuple[str, float], ...]

@@ -38,7 +38,9 @@ MAX_ROWS: Final = 4000
 """The search reads so many rows of a run; the fold is scored on all of it."""
 MARGIN: Final = 0.002
 """Composites that differ by less are equal: of equal values the one in their middle is taken."""
-OF_LOGS: Final = ("non_finite", "rate", "early", "spike", "plateau", "loss")
+OF_LOGS: Final = frozenset(
+    ("non_finite", "rate", "early", "spike", "plasticity", "plateau", "loss", "windfall")
+)
 """What can speak where there are only losses, norms and rates."""
 
 Progress = Callable[[str], None]

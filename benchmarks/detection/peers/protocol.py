@@ -9,9 +9,10 @@ from typing import Final, Protocol
 from foreshock_service.detectors.layout import Layout, layout_of
 from foreshock_service.detectors.row import Row, row_of
 from foreshock_service.domain.frames import Frame
+from foreshock_service.incidents.notification import MAX_SERIES
 
 from benchmarks.detection.recordings import Recording
-from benchmarks.detection.told import NUM_NAMES, Alert
+from benchmarks.detection.told import Alert
 
 HOLD_ROWS: Final = 25
 """A rule that goes on triggering is one alert: the peers are clippers, callbacks and checks without
@@ -79,6 +80,6 @@ class Alarm:
                     "step": seen.frame.step,
                     "kind": trigger.kind,
                     "severity": trigger.severity,
-                    "series": list(trigger.series[:NUM_NAMES]),
+                    "series": list(trigger.series[:MAX_SERIES]),
                 }
             )
