@@ -12,6 +12,7 @@ from typing import Final
 from benchmarks.detection.collections import Collection
 from benchmarks.detection.judging import OURS, judge_all
 from benchmarks.detection.out_of_fold.evaluate import LeftOut, leave_out
+from benchmarks.detection.peers.registry import OF_TENSORS
 from benchmarks.detection.report import Report
 from benchmarks.detection.scoring import SAME, Scores, others_composite, score_method
 from benchmarks.detection.speed import measure, speed_table
@@ -31,7 +32,11 @@ def runs(report: Report, found: Sequence[Collection], pool: ProcessPoolExecutor)
     for collection in found:
         report.progress(f"{collection.name}: {len(collection.runs)} runs")
         told = judge_all(collection, pool)
-        scores = [score_method(method, collection, alerts) for method, alerts in told.items()]
+        scores = [
+            score_method(method, collection, alerts)
+            for method, alerts in told.items()
+            if not (collection.is_logs and method in OF_TENSORS)
+        ]
         if not scores or not collection.runs:
             report.wrong.append(f"{collection.name}: no run was scored")
             continue

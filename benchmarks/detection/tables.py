@@ -86,11 +86,14 @@ def missed_table(
             text = f"{alert['severity']} `{alert['kind']}` at step {alert['step']} is false"
             rows.append([scored.run, text, reasons.get(scored.run, "")])
     for log in scores.logs:
-        told = [f"{log.needed - log.found} of {log.needed} missed"] * (log.found < log.needed)
-        told += [f"{log.critical} critical alerts are false"] * bool(log.critical)
-        told += [f"{log.warning} warnings are false"] * bool(log.warning)
+        wrong = {
+            f"missed, of {log.needed}": log.needed - log.found,
+            "false and critical": log.critical,
+            "false warnings": log.warning,
+        }
+        told = ", ".join(f"{name}: {number}" for name, number in wrong.items() if number)
         if told:
-            rows.append([log.run, ", ".join(told), reasons.get(log.run, "")])
+            rows.append([log.run, told, reasons.get(log.run, "")])
     if rows:
         yield from table((f"In {collection.title}", "What", "Why"), rows)
 

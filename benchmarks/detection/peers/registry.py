@@ -21,7 +21,7 @@ from benchmarks.detection.told import Alert
 
 PEERS: Final[dict[str, Callable[[], Peer]]] = {
     "SageMaker Debugger's rules": SageMaker,
-    "the same without LossNotDecreasing": lambda: SageMaker(loss=False),
+    "SageMaker's without LossNotDecreasing": lambda: SageMaker(loss=False),
     "OLMo, 6 sigma": SixSigma,
     "KillLossSpike": KillLossSpike,
     "Lightning SpikeDetection": SpikeDetection,
@@ -35,6 +35,8 @@ PEERS: Final[dict[str, Callable[[], Peer]]] = {
     "AdaGC as an alarm": AdaGC,
     "AdaGC, told from 10 times": lambda: AdaGC(alarm=10.0),
 }
+OF_TENSORS: Final = frozenset(("AdaGC as an alarm", "AdaGC, told from 10 times"))
+"""Peers that read single tensors, and have nothing to say of a log."""
 LOSSLINT: Final = "losslint, after the fact"
 
 
