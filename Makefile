@@ -12,10 +12,10 @@ PYTEST_ARGUMENTS ?=
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check format tools clean
+.PHONY: help demo test bench bench-detection check format tools clean
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 $(STAMP): requirements-dev.txt constraints.txt client/pyproject.toml gpu/pyproject.toml \
 		service/pyproject.toml
@@ -37,6 +37,9 @@ test: check tools $(BENCH_STAMP) ## everything that can be checked on this machi
 
 bench: $(BENCH_STAMP) ## what watching costs a training, beside a bare one and two other tools
 	$(BIN)/python -m benchmarks.overhead $(BENCH_ARGUMENTS)
+
+bench-detection: $(BENCH_STAMP) ## what is detected, and how early, beside what others use
+	$(BIN)/python -m benchmarks.detection $(BENCH_ARGUMENTS)
 
 check: $(STAMP) ## format, lint, types, import layers
 	$(BIN)/ruff format --check

@@ -8,4 +8,9 @@ import os
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_variable] = "1"
 
-pytest_plugins = ["tests.fixtures.corpus", "tests.fixtures.databases", "tests.fixtures.server"]
+pytest_plugins = [
+    "tests.fixtures.corpus",
+    "tests.fixtures.databases",
+    "tests.fixtures.recordings",
+    "tests.fixtures.server",
+]

@@ -1,0 +1,1 @@
+"""Scores the detectors, and what others use, over recorded runs: `make bench-detection`."""

@@ -1,0 +1,1 @@
+"""Chooses every threshold without a fold of runs, and scores the detectors on that fold."""

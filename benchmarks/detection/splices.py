@@ -1,0 +1,225 @@
+"""Faults put into the recording of a healthy run, each at a known row and in a known tensor.
+
+Only the statistics of the tensor in question change (and the gradient norm with a gradient), as a
+sensor would see a fault that nothing has answered yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from foreshock.wire import STATISTICS
+from foreshock_service.detectors.layout import layout_of
+from foreshock_service.pipeline.session import DetectionSession
+
+from benchmarks.detection.recordings import Recording
+from benchmarks.detection.told import Alert, alerts_from
+from benchmarks.detection.transforms import of_kind, scaled
+from benchmarks.zoo.score import Outcome, Run, outcomes_of, score_run
+
+LEAST_ROWS: Final = 150
+FIRST_SHARE: Final = 0.6
+"""Of the rows, before the fault begins: baselines have been learned by then."""
+DRIFT_A_ROW: Final = 0.05
+DEAD_ZEROS: Final = 0.97
+DEAD_UNITS: Final = 0.9
+
+_COLUMN: Final = {name: i for i, name in enumerate(STATISTICS)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spliced:
+    """A recording with its fault's label; `layers` is empty where no tensor is to blame."""
+
+    recording: Recording
+    kind: str
+    onset_step: int
+    layers: tuple[str, ...]
+    pace: str = "fast"
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The label, as the zoo writes it."""
+        return {
+            "kind": self.kind,
+            "onset_step": self.onset_step,
+            "valid_from": self.onset_step,
+            "end_step": None,
+            "visible_step": None,
+            "pace": self.pace,
+            "layers": list(self.layers),
+            "accept_kinds": [],
+        }
+
+    def outcome(self, session: DetectionSession, first: int) -> Outcome:
+        """What becomes of the fault, by the zoo's rules. The session has seen the rows before
+        `first`, on which nothing differs; it is fed as far as the deadline."""
+        run = Run(id=self.recording.id, steps=self.recording.steps, events=(self.event,))
+        (outcome,) = outcomes_of(run)
+        alerts: list[Alert] = []
+        for frame in self.recording.frames(first):
+            if frame.step > outcome.deadline:
+                break
+            alerts += alerts_from(self.recording.id, session.push(frame).changes)
+        (outcome,) = score_run(run, alerts).outcomes
+        return outcome
+
+
+Splice = Callable[[Recording, int], Spliced | None]
+"""From a healthy run and a row: the same run with a fault from that row on, None where the run has
+nothing that could have it."""
+
+
+def first_row(recording: Recording) -> int | None:
+    """Where faults begin in a run; None if it is too short for a baseline and a deadline."""
+    return int(FIRST_SHARE * recording.num_rows) if recording.num_rows >= LEAST_ROWS else None
+
+
+def _middle(run: Recording, kind: str, first: int, *, needs: str = "") -> int | None:
+    """The matrix of a kind halfway up the network that is alive before the row and at it."""
+    layout = layout_of(run.schema)
+    spread = run.stats[:, :, _COLUMN["std"]]
+    with np.errstate(invalid="ignore"):
+        alive = ((spread[:first] > 0).sum(axis=0) >= 0.2 * first) & (spread[first] > 0)
+    # The input's embedding and the output have rules of their own, so the inner ones come first.
+    which = np.flatnonzero(of_kind(run, kind) & layout.is_matrix & alive & ~layout.is_output)
+    which = np.array([i for i in which if needs in run.schema.series[i].module_type], np.int64)
+    if not which.size:
+        return None
+    return int(which[np.argsort(layout.depth[which], kind="stable")][len(which) // 2])
+
+
+def _measured_row(run: Recording, kind: str, first: int) -> int:
+    """The first row from there on, on which the kind is measured: cadences leave rows out."""
+    which = of_kind(run, kind)
+    if not which.any():
+        return first
+    there = np.flatnonzero(~np.isnan(run.stats[first:, which, 1]).all(axis=1))
+    return first + (int(there[0]) if there.size else 0)
+
+
+def _in_one(kind: str, fault: str, change: Callable[[Recording, int, int], Recording]) -> Splice:
+    def apply(run: Recording, first: int) -> Spliced | None:
+        first = _measured_row(run, kind, first)
+        index = _middle(run, kind, first)
+        if index is None:
+            return None
+        return Spliced(
+            recording=change(run, index, first),
+            kind=fault,
+            onset_step=int(run.steps[first]),
+            layers=(run.schema.series[index].name,),
+            pace="slow" if fault in ("vanishing_gradient", "dead_units") else "fast",
+        )
+
+    return apply
+
+
+def _only(run: Recording, index: int) -> Any:
+    return np.arange(len(run.schema.series)) == index
+
+
+def _larger(factor: float) -> Callable[[Recording, int, int], Recording]:
+    return lambda run, index, first: replace(
+        run, stats=scaled(run, _only(run, index), factor, first)
+    )
+
+
+def _larger_gradient(factor: float) -> Callable[[Recording, int, int], Recording]:
+    def change(run: Recording, index: int, first: int) -> Recording:
+        mean, spread, count = (
+            run.stats[first:, index, _COLUMN[name]].astype(np.float64)
+            for name in ("mean", "std", "count")
+        )
+        squares = np.nan_to_num((mean**2 + spread**2) * count)
+        scalars = dict(run.scalars)
+        if "grad_norm" in scalars:
+            norm = scalars["grad_norm"].copy()
+            norm[first:] = np.sqrt(norm[first:] ** 2 + (factor**2 - 1) * squares)
+            scalars["grad_norm"] = norm
+        stats = scaled(run, _only(run, index), factor, first)
+        return replace(run, stats=stats, scalars=scalars)
+
+    return change
+
+
+def _put(**values: float) -> Callable[[Recording, int, int], Recording]:
+    def change(run: Recording, index: int, first: int) -> Recording:
+        stats = run.stats.copy()
+        for name, value in values.items():
+            column = stats[first:, index, _COLUMN[name]]
+            stats[first:, index, _COLUMN[name]] = np.where(np.isnan(column), column, value)
+        return replace(run, stats=stats)
+
+    return change
+
+
+def _largest_element(factor: float) -> Callable[[Recording, int, int], Recording]:
+    def change(run: Recording, index: int, first: int) -> Recording:
+        stats = run.stats.copy()
+        extremes = stats[first:, index][:, [_COLUMN["min"], _COLUMN["max"]]]
+        stats[first:, index, _COLUMN["max"]] = factor * np.abs(extremes).max(axis=1)
+        return replace(run, stats=stats)
+
+    return change
+
+
+def _updates(factor: float) -> Splice:
+    def apply(run: Recording, first: int) -> Spliced | None:
+        first = _measured_row(run, "update", first)
+        which = of_kind(run, "update")
+        if not which.any() or _middle(run, "update", first) is None:
+            return None
+        return Spliced(
+            recording=replace(run, stats=scaled(run, which, factor, first)),
+            kind="update_too_large",
+            onset_step=int(run.steps[first]),
+            layers=(),
+        )
+
+    return apply
+
+
+def _log_z(run: Recording, first: int) -> Spliced | None:
+    if "log_z" not in run.scalars:
+        return None
+    values = run.scalars["log_z"].copy()
+    values[first:] += DRIFT_A_ROW * np.arange(1, run.num_rows - first + 1)
+    return Spliced(
+        recording=replace(run, scalars={**run.scalars, "log_z": values}),
+        kind="output_logit_drift",
+        onset_step=int(run.steps[first]),
+        layers=(),
+        pace="slow",
+    )
+
+
+def _dead(run: Recording, index: int, first: int) -> Recording:
+    """Few units still answer, so that the size goes with the root of their share."""
+    smaller = scaled(run, _only(run, index), float(np.sqrt(1 - DEAD_ZEROS)), first)
+    return _put(zero_frac=DEAD_ZEROS, inactive_unit_frac=DEAD_UNITS)(
+        replace(run, stats=smaller), index, first
+    )
+
+
+SPLICES: Final[dict[str, Splice]] = {
+    "weight x 1.05": _in_one("weight", "weight_corruption", _larger(1.05)),
+    "weight x 1.5": _in_one("weight", "weight_corruption", _larger(1.5)),
+    "a weight's largest element x 3": _in_one("weight", "weight_corruption", _largest_element(3.0)),
+    "gradient exactly zero": _in_one(
+        "gradient",
+        "vanishing_gradient",
+        _put(mean=0.0, std=0.0, min=0.0, max=0.0, zero_frac=1.0),
+    ),
+    "NaN in one activation": _in_one("activation", "non_finite", _put(nan_count=1.0)),
+    "updates x 4": _updates(4.0),
+    "updates x 10": _updates(10.0),
+    "one gradient x 30": _in_one("gradient", "gradient_spike", _larger_gradient(30.0)),
+    "one gradient x 200": _in_one("gradient", "gradient_spike", _larger_gradient(200.0)),
+    "log Z drifts": _log_z,
+    "an activation x 8": _in_one("activation", "explosion", _larger(8.0)),
+    "zeroed units": _in_one("activation", "dead_units", _dead),
+}
