@@ -10,9 +10,9 @@ twice as much as this weight ever did before.
   peak while its own gradient and the median update stay within an octave.
 - Critical when the weight changed by a quarter or more.
 - Quiet: the first 8 rows, which are learned from; rows that do not follow their predecessor step by
-  step (gaps, restarts, sampled logs); weights that habitually do so (clipped, averaged) after the first time; and half
-  or more of the matrices at once, which is a checkpoint or a new initialisation and not a fault of
-  memory: the loss tells whether it did harm.
+  step (gaps, restarts, sampled logs); weights that habitually do so (clipped, averaged) after the
+  first time; and half or more of the matrices at once, which is a checkpoint or a new
+  initialisation and not a fault of memory: the loss tells whether it did harm.
 
 Source: the identity is arithmetic; the slack covers statistics that were rounded to 10 bits.
 """
