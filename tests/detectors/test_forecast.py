@@ -80,8 +80,8 @@ def test_an_unknown_format_has_no_forecast() -> None:
 
 def test_nothing_overflows_after_the_recovery() -> None:
     """A growth that has ended has no rate."""
-    trace = _doubling(WEIGHT, rows=4, until=110)
-    trace.scale(WEIGHT, 2.0**-5, 120)
+    trace = _doubling(WEIGHT, rows=4, until=118)
+    trace.scale(WEIGHT, 2.0**-7, 126)
     told = [c.sentence for c in changes_of(trace) if c.transition == "recovered"]
     assert told
     assert not any(re.search("overflows near", sentence) for sentence in told)

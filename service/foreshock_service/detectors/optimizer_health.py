@@ -38,7 +38,13 @@ from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, Floats, Row, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.update_sizes import MatrixSizes, is_one_of, matrix_sizes
+from foreshock_service.detectors.update_sizes import (
+    MatrixPairs,
+    MatrixSizes,
+    is_one_of,
+    matrix_sizes,
+    pairs_of,
+)
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
@@ -101,6 +107,7 @@ class OptimizerHealth:
     def __init__(self, limits: OptimizerHealthThresholds | None = None) -> None:
         self._limits = limits or OptimizerHealthThresholds()
         self._memory = SeriesMemory("rows", "x", "y", "g", "slow")
+        self._pairs: MatrixPairs | None = None
         self._fallen = Streaks()
         self._plain = 0
         self._plain_since = 0
@@ -115,16 +122,41 @@ class OptimizerHealth:
         known_rate = rate is not None and rate > 0
         if rate is not None and not known_rate:
             return []
-        sizes = matrix_sizes(layout, row, rate if known_rate else None)
+        self._pairs = pairs_of(layout, self._pairs)
+        sizes = matrix_sizes(self._pairs, row, rate if known_rate else None)
         if sizes is None:
             return []
         facts = baselines.facts
+        if self._learns_calmly(sizes, facts):
+            return []
         found = [*self._fall(frame, layout, sizes, facts, known_rate=known_rate)]
         if known_rate:
             found += self._without_momentum(frame, sizes, facts)
             found += self._reset(frame, row, sizes, facts)
         self._learn(sizes)
         return found
+
+    def _learns_calmly(self, sizes: MatrixSizes, facts: RunFacts) -> bool:
+        """A row on which nothing is near any limit, as most are: learned in a tenth of the time."""
+        memory, i = self._memory, sizes.update
+        rows = memory["rows"][i]
+        if not (rows > 0).all() or self._fallen.rows.any():
+            return False
+        scaling = is_one_of(facts, _SCALING)
+        levels = [memory[name][i] for name in ("x", "y", "g")]
+        far = levels[0] - sizes.by_rate if scaling else levels[1] - sizes.by_gradient
+        near = self._limits.leap_octaves if scaling else self._limits.momentum_octaves / 2
+        low = levels[0] - sizes.by_rate > self._limits.learn_octaves
+        if (np.abs(far) > near).any() or low.any():
+            return False
+        weight = 1.0 / np.minimum(rows + 1.0, self._limits.level_rows)
+        values = (sizes.by_rate, sizes.by_gradient, sizes.gradients)
+        for name, level, value in zip(("x", "y", "g"), levels, values, strict=True):
+            memory[name][i] = level + weight * (value - level)
+        memory["rows"][i] = rows + 1.0
+        memory["slow"][i] = 0.0
+        self._plain = 0
+        return True
 
     def _fall(
         self, frame: Frame, layout: Layout, sizes: MatrixSizes, facts: RunFacts, *, known_rate: bool
