@@ -160,3 +160,13 @@ def test_a_leap_to_another_size_is_no_reset() -> None:
     for name in leapt.names("gradient"):
         leapt.scale(name, np.where(np.arange(140) == FIRST, 64.0, 1.0))
     assert told_by("optimizer_health", twice) == told_by("optimizer_health", leapt) == []
+
+
+def test_updates_that_grow_to_that_size_row_by_row_are_no_reset() -> None:
+    """At a new task all gradients point the same way, and Adam's updates come near to one rate."""
+    trace = adam_run()
+    rows = np.arange(140)
+    size = np.where(rows < FIRST, 0.3, np.minimum(0.3 + 0.1 * (rows - FIRST), 1.0))
+    for name in trace.names("update"):
+        trace.put(name, "std", 1e-3 * size, slice(None))
+    assert told_by("optimizer_health", trace) == []

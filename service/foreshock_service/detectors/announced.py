@@ -38,6 +38,7 @@ BEGIN_ANEW: Final[Mapping[str, tuple[str, ...]]] = {
     "spike": (),
     "plateau": (),
     "updates": ("learned",),
+    "optimizer_health": (),
 }
 """Detectors that compare with levels, and what of their state a change does not touch."""
 

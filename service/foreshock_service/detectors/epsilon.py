@@ -24,12 +24,21 @@ from foreshock.wire import FrameFlag
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
+from foreshock_service.detectors.layout import Layout
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.row import Floats
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.update_sizes import is_one_of, matrix_sizes
+from foreshock_service.detectors.update_sizes import (
+    MatrixPairs,
+    MatrixSizes,
+    is_one_of,
+    matrix_sizes,
+    pairs_of,
+)
 from foreshock_service.detectors.window import Window
+from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -61,6 +70,7 @@ class Epsilon:
     def __init__(self, limits: EpsilonThresholds | None = None) -> None:
         self._limits = limits or EpsilonThresholds()
         self._memory = SeriesMemory("square", "rows")
+        self._pairs: MatrixPairs | None = None
         self._small = Streaks()
         self._start = Window(self._limits.start_rows)
         self._recent = Window(self._limits.start_rows)
@@ -73,27 +83,23 @@ class Epsilon:
         self._follow_loss(frame.scalars.get("loss"))
         if frame.flags & FrameFlag.SKIPPED:
             return []
-        sizes = matrix_sizes(layout, baselines.row, None)
+        self._pairs = pairs_of(layout, self._pairs)
+        sizes = matrix_sizes(self._pairs, baselines.row, None)
         if sizes is None:
             return []
-        memory, limits, i = self._memory, self._limits, sizes.update
-        memory.align(layout)
-        beta = facts.betas[1] if facts.betas else _BETA
-        squares, rows = np.nan_to_num(memory["square"]), np.fmax(memory["rows"], 0.0)
-        weight = np.maximum(1.0 - beta, 1.0 / (rows[i] + 1.0))
-        squares[i] += weight * (np.exp2(2.0 * sizes.gradients) - squares[i])
-        rows[i] += 1.0
-        memory["square"], memory["rows"] = squares, rows
-        root = np.sqrt(squares)
-        measured = np.zeros(layout.num_series, np.bool_)
+        limits, i = self._limits, sizes.update
+        small = self._second_moments(layout, sizes, facts) < (limits.times * facts.eps) ** 2
+        if not small.any() and not self._small.rows.any():
+            return []
+        measured, holds = np.zeros((2, layout.num_series), np.bool_)
         measured[i] = True
-        holds = measured & (root < limits.times * facts.eps)
-        if self._has_converged():
-            holds = np.zeros_like(measured)
+        if not self._has_converged():
+            holds[i] = small
         self._small.update(layout, holds=holds, measured=measured, step=frame.step)
         mask = self._small.lasting(limits.rows)
         if not mask.any():
             return []
+        root = np.sqrt(self._memory["square"])
         evidence: dict[str, float | int | str] = {
             "cause": "epsilon",
             "eps": facts.eps,
@@ -124,6 +130,21 @@ class Epsilon:
                 evidence=evidence,
             )
         ]
+
+    def _second_moments(self, layout: Layout, sizes: MatrixSizes, facts: RunFacts) -> Floats:
+        """What the optimizer has of the squares by now, averaged over a matrix [matrices]."""
+        memory, i = self._memory, sizes.update
+        memory.align(layout)
+        beta = facts.betas[1] if facts.betas else _BETA
+        rows, before = memory["rows"][i], memory["square"][i]
+        squares = np.exp2(2.0 * sizes.gradients)
+        if not (rows > 0).all():
+            fresh = ~(rows > 0)
+            rows, before = np.where(fresh, 0.0, rows), np.where(fresh, squares, before)
+        rows = rows + 1.0
+        squares = before + np.maximum(1.0 - beta, 1.0 / rows) * (squares - before)
+        memory["rows"][i], memory["square"][i] = rows, squares
+        return np.asarray(squares)
 
     def _follow_loss(self, loss: float | None) -> None:
         if loss is None or not math.isfinite(loss):

@@ -36,6 +36,8 @@ from foreshock_service.domain.frames import Frame
 
 NAME: Final = "experts"
 
+_NOBODY: Final = np.zeros(0, np.int64)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertsThresholds(Thresholds):
@@ -66,6 +68,7 @@ class Experts:
         self._returns: dict[str, list[int]] = {}
         self._keys: tuple[tuple[str, str], ...] = ()
         self._groups: dict[str, Indices] = {}
+        self._members: Indices = _NOBODY
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -74,6 +77,11 @@ class Experts:
         if not self._groups or frame.flags & (FrameFlag.THINNED | FrameFlag.SKIPPED):
             return []
         alive = row.measured & ((row.rms > 0) | row.bad)
+        if alive[self._members].all() and not self._idle.rows.any():
+            self._memory["together"][self._members] = (
+                np.fmax(self._memory["together"][self._members], 0.0) + 1.0
+            )
+            return []
         watched, together = np.zeros_like(alive), np.zeros_like(alive)
         for name, group in self._groups.items():
             living = int(alive[group].sum())
@@ -107,6 +115,7 @@ class Experts:
         self._memory.align(layout)
         if layout.keys is not self._keys:
             self._keys, self._groups = layout.keys, sibling_groups(layout)
+            self._members = np.unique(np.concatenate([*self._groups.values(), _NOBODY]))
             nothing = np.zeros(layout.num_series, np.bool_)
             self._idle.update(layout, holds=nothing, measured=nothing, step=step)
 

@@ -105,7 +105,10 @@ class Massive:
     def _massive(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         row, limits = baselines.row, self._limits
         measured = row.measured & self._hidden
-        if not measured.any():
+        with np.errstate(invalid="ignore"):
+            # Zeros make the rms smaller, so what is no peak with them is none without.
+            near = measured & (row.log_abs_max - row.log_rms > limits.peak_octaves)
+        if not near.any() and not self._peaks.rows.any():
             return []
         start = baselines.value("start", ABS_MAX)
         with np.errstate(all="ignore"):
@@ -138,8 +141,11 @@ class Massive:
             known = np.isfinite(levels)
             if known.sum() < self._limits.least_layers:
                 continue
-            rise, straight = _line(levels[known])
             stack = self._stacks.setdefault(name, _Stack())
+            known_levels = levels[known]
+            if stack.is_calm(float(np.ptp(known_levels)), self._limits):
+                continue
+            rise, straight = _line(known_levels)
             if stack.grows(rise, straight, frame.step, self._limits):
                 found.append(
                     run_finding(
@@ -178,6 +184,11 @@ class _Stack:
     newer_rows: int = 0
     since: int = 0
     told: float = -math.inf
+
+    def is_calm(self, span: float, limits: MassiveThresholds) -> bool:
+        """Whether levels within a span are no rise: a line through them has 1.5 spans at most."""
+        started = len(self.start) >= limits.start_rows and not self.rows + self.newer_rows
+        return started and 1.5 * span < min(limits.depth_octaves, limits.steeper_octaves)
 
     def grows(self, rise: float, straight: float, step: int, limits: MassiveThresholds) -> bool:
         """Whether this row is to be told of."""

@@ -13,7 +13,8 @@ rate is logged the median fall of all matrices is taken out: a schedule moves th
   3.5 % in 80 % of the matrices, on 10 rows.
 - `update_too_large`, reset: 80 % of the matrices have at once the size of an optimizer's very first
   update (one rate for Adam and Adagrad, 1 / sqrt(1 - alpha) for RMSprop) to 0.1 octaves, an octave
-  above their level, their gradients within 2.5: its state was lost, as at a resume.
+  above their level and the row before, their gradients within 2.5: its state was lost, as at a
+  resume.
 
 Steps that loss scaling skipped count for nothing.
 Source: Kingma & Ba 2015, sections 2 and 2.1, and Hinton's RMSprop, for the sizes; Molybog et al.
@@ -38,7 +39,13 @@ from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, Floats, Row, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.update_sizes import MatrixSizes, is_one_of, matrix_sizes
+from foreshock_service.detectors.update_sizes import (
+    MatrixPairs,
+    MatrixSizes,
+    is_one_of,
+    matrix_sizes,
+    pairs_of,
+)
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
@@ -83,7 +90,9 @@ class OptimizerHealthThresholds(Thresholds):
     reset_octaves: float = threshold(
         0.1, "octaves", "an update within so much of an optimizer's first one"
     )
-    leap_octaves: float = threshold(1.0, "octaves", "and above its level by so much")
+    leap_octaves: float = threshold(
+        1.0, "octaves", "and above its level, and above the row before, by so much"
+    )
     same_octaves: float = threshold(
         2.5, "octaves", "with a gradient within so much of its own", guard=True
     )
@@ -100,7 +109,8 @@ class OptimizerHealth:
 
     def __init__(self, limits: OptimizerHealthThresholds | None = None) -> None:
         self._limits = limits or OptimizerHealthThresholds()
-        self._memory = SeriesMemory("rows", "x", "y", "g", "slow")
+        self._memory = SeriesMemory("rows", "x", "y", "g", "slow", "last")
+        self._pairs: MatrixPairs | None = None
         self._fallen = Streaks()
         self._plain = 0
         self._plain_since = 0
@@ -115,16 +125,42 @@ class OptimizerHealth:
         known_rate = rate is not None and rate > 0
         if rate is not None and not known_rate:
             return []
-        sizes = matrix_sizes(layout, row, rate if known_rate else None)
+        self._pairs = pairs_of(layout, self._pairs)
+        sizes = matrix_sizes(self._pairs, row, rate if known_rate else None)
         if sizes is None:
             return []
         facts = baselines.facts
+        if self._learns_calmly(sizes, facts):
+            return []
         found = [*self._fall(frame, layout, sizes, facts, known_rate=known_rate)]
         if known_rate:
             found += self._without_momentum(frame, sizes, facts)
             found += self._reset(frame, row, sizes, facts)
         self._learn(sizes)
         return found
+
+    def _learns_calmly(self, sizes: MatrixSizes, facts: RunFacts) -> bool:
+        """A row on which nothing is near any limit, as most are: learned in a tenth of the time."""
+        memory, i = self._memory, sizes.update
+        rows = memory["rows"][i]
+        if not (rows > 0).all() or self._fallen.rows.any():
+            return False
+        scaling = is_one_of(facts, _SCALING)
+        levels = [memory[name][i] for name in ("x", "y", "g")]
+        far = levels[0] - sizes.by_rate if scaling else levels[1] - sizes.by_gradient
+        near = self._limits.leap_octaves if scaling else self._limits.momentum_octaves / 2
+        low = levels[0] - sizes.by_rate > self._limits.learn_octaves
+        if (np.abs(far) > near).any() or low.any():
+            return False
+        weight = 1.0 / np.minimum(rows + 1.0, self._limits.level_rows)
+        values = (sizes.by_rate, sizes.by_gradient, sizes.gradients)
+        for name, level, value in zip(("x", "y", "g"), levels, values, strict=True):
+            memory[name][i] = level + weight * (value - level)
+        memory["rows"][i] = rows + 1.0
+        memory["slow"][i] = 0.0
+        memory["last"][i] = sizes.by_rate
+        self._plain = 0
+        return True
 
     def _fall(
         self, frame: Frame, layout: Layout, sizes: MatrixSizes, facts: RunFacts, *, known_rate: bool
@@ -255,7 +291,9 @@ class OptimizerHealth:
         with np.errstate(invalid="ignore"):
             reset = np.abs(sizes.by_rate - 0.5 * np.log2(1.0 - zeros) - first)
             lost = reset < limits.reset_octaves
-            lost &= sizes.by_rate - memory["x"][i] > limits.leap_octaves
+            # At a new task updates grow to the same size, but row by row.
+            for before in (memory["x"][i], memory["last"][i]):
+                lost &= sizes.by_rate - before > limits.leap_octaves
             lost &= np.abs(sizes.gradients - memory["g"][i]) < limits.same_octaves
             lost &= memory["rows"][i] >= limits.first_rows
         if not lost.any() or lost.sum() < limits.of_matrices * i.size:
@@ -292,6 +330,7 @@ class OptimizerHealth:
         # Rows on the way down; those at the bottom do not count, nor do they once it is back.
         slow[i] = np.where(low & ~down, slow[i] + 1, np.where(low, slow[i], 0.0))
         memory["slow"] = slow
+        memory["last"][i] = sizes.by_rate
         weight = np.where(low, 0.0, 1.0 / np.minimum(rows[i] + 1.0, limits.level_rows))
         for name, values in (
             ("x", sizes.by_rate),

@@ -76,7 +76,10 @@ class Plasticity:
         self._recoveries.push(frame.scalars.get("loss"))
         self._highest.align(layout)
         measured = row.measured & layout.kind_masks[ACTIVATION] & ~layout.is_output
-        if not measured.any():
+        with np.errstate(invalid="ignore"):
+            least = min(limits.units_above_start, limits.zeros)
+            near = np.fmax(row.zero_frac, row.inactive_unit_frac) > least
+        if not (near & measured).any() and not self._silent.rows.any():
             return []
         with np.errstate(invalid="ignore"):
             units = self._stays("units", row.inactive_unit_frac, measured) & (

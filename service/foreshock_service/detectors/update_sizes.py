@@ -35,15 +35,36 @@ def is_one_of(facts: RunFacts, words: Iterable[str]) -> bool:
     return any(word in optimizer for word in words)
 
 
-def matrix_sizes(layout: Layout, row: Row, rate: float | None) -> MatrixSizes | None:
-    """Look-up tables are left out; None where no matrix is left."""
+@dataclass(frozen=True, slots=True, eq=False)
+class MatrixPairs:
+    """Update and gradient of each weight matrix that has both, as indices [matrices] of series."""
+
+    keys: tuple[tuple[str, str], ...]
+    update: Indices
+    gradient: Indices
+
+
+def pairs_of(layout: Layout, known: MatrixPairs | None) -> MatrixPairs:
+    """The pairs of a layout, those known if it is theirs. Look-up tables are left out."""
+    if known is not None and known.keys is layout.keys:
+        return known
     weights = layout.updated[layout.is_matrix[layout.updated] & ~layout.is_look_up[layout.updated]]
     weights = weights[layout.gradient_of[weights] >= 0]
-    update, gradient = layout.update_of[weights], layout.gradient_of[weights]
-    alive = np.isfinite(row.log_rms[update]) & np.isfinite(row.log_rms[gradient])
-    if not alive.any():
+    return MatrixPairs(layout.keys, layout.update_of[weights], layout.gradient_of[weights])
+
+
+def matrix_sizes(pairs: MatrixPairs, row: Row, rate: float | None) -> MatrixSizes | None:
+    """The matrices that moved and have a gradient on this row; None where no matrix is left."""
+    update, gradient = pairs.update, pairs.gradient
+    by_rate, gradients = row.log_rms[update], row.log_rms[gradient]
+    alive = np.isfinite(by_rate + gradients)
+    if not alive.all():
+        if not alive.any():
+            return None
+        update, gradient = update[alive], gradient[alive]
+        by_rate, gradients = by_rate[alive], gradients[alive]
+    elif not alive.size:
         return None
-    update, gradient = update[alive], gradient[alive]
-    by_rate = row.log_rms[update] - (0.0 if rate is None else math.log2(rate))
-    gradients = row.log_rms[gradient]
+    if rate is not None:
+        by_rate = by_rate - math.log2(rate)
     return MatrixSizes(update, gradient, by_rate, by_rate - gradients, gradients)

@@ -89,13 +89,12 @@ def attribute(
         huge = [d for d in departures if HUGE < d.ratio < math.inf]
         return _claim(huge[:1] or named[:1]) if named else NOBODY
     if kind in NOBODYS_KINDS:
-        return NOBODY
+        # A rule that knows which of the matrices it was has named them; the others name none.
+        return _claim(named[:1]) if named else NOBODY
     if kind == "gradient_spike":
         forward = [d for d in departures if d.series.startswith("activation:") and d.ratio >= JUMP]
         if forward:
             return _claim([d for d in forward if d.step == forward[0].step])
-        # A rule that knows which of the matrices it was has named them; the others name none.
-        return _claim(named[:1]) if named else NOBODY
     if kind in NAMED_BY_RULE:
         if len(named) > 1 and len(named) >= GLOBAL_SHARE * num_series:
             return NOBODY
