@@ -220,6 +220,16 @@ def lonely_update() -> Trace:
     return trace
 
 
+def shifted_updates() -> Trace:
+    """All updates, noisy as they are, are four times as large from row 100 on."""
+    trace = small_updates()
+    noise = np.exp2(np.random.default_rng(2).normal(0, 0.4, 200))
+    for name in trace.names("update"):
+        trace.scale(name, noise)
+        trace.scale(name, 4.0, 100)
+    return trace
+
+
 def fading_weight() -> Trace:
     """A weight loses a tenth a row until an eighth is left."""
     trace = small_updates(160)
@@ -249,6 +259,7 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "optimizer_health": lost_rate,
     "epsilon": tiny_gradients,
     "updates": grown_updates,
+    "shift": shifted_updates,
     "vanishing": _vanished_gradient,
     "experts": lost_expert,
     "precision": rounded_updates,

@@ -25,6 +25,7 @@ from foreshock_service.detectors.protocol import DetectorClass
 from foreshock_service.detectors.rate import Rate
 from foreshock_service.detectors.replicas import Replicas
 from foreshock_service.detectors.saturation import Saturation
+from foreshock_service.detectors.shift import Shift
 from foreshock_service.detectors.spike import Spike
 from foreshock_service.detectors.updates import Updates
 from foreshock_service.detectors.vanishing import Vanishing
@@ -42,6 +43,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "optimizer_health": OptimizerHealth,
     "epsilon": Epsilon,
     "updates": Updates,
+    "shift": Shift,
     "vanishing": Vanishing,
     "experts": Experts,
     "precision": Precision,

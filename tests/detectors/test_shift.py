@@ -1,0 +1,42 @@
+"""Shifts: all updates move to another level."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.detectors.faults import shifted_updates, small_updates
+from tests.detectors.traces import opened, told_by
+
+
+def test_a_level_that_quadruples_is_told() -> None:
+    """Within six rows, dated to the first of them, and nobody is named for it."""
+    (finding,) = told_by("shift", shifted_updates())
+    assert (finding.kind, finding.severity, finding.series) == ("update_too_large", "warning", None)
+    assert finding.onset_step == 100
+    assert 102 <= finding.step <= 105
+    (incident,) = opened(shifted_updates())
+    assert (incident.kind, incident.group) == ("update_too_large", None)
+
+
+def test_a_rate_that_rises_is_not_in_it() -> None:
+    """A warm restart multiplies updates and rate alike; a rate that is wrong is for `updates`."""
+    trace = shifted_updates()
+    trace.scalars["lr"] = np.where(np.arange(200) < 100, 1e-3, 4e-3)
+    assert told_by("shift", trace) == []
+
+
+def test_a_level_that_the_run_has_had_is_quiet() -> None:
+    """Without a logged rate it may be a restart of the schedule."""
+    trace = shifted_updates()
+    for name in trace.names("update"):
+        trace.scale(name, np.where(np.arange(200) < 30, 8.0, 1.0))
+    assert told_by("shift", trace) == []
+
+
+def test_noise_of_single_rows_is_quiet() -> None:
+    """However wide it is, a median of six rows stays where it was."""
+    trace = small_updates()
+    noise = np.exp2(np.random.default_rng(4).normal(0, 1.5, 200))
+    for name in trace.names("update"):
+        trace.scale(name, noise)
+    assert told_by("shift", trace) == []
