@@ -2,8 +2,8 @@
 
 Rule: a measured tensor has a NaN or Inf element, or the logged loss is not finite.
 Not a fault: gradients and losses of a step that loss scaling skipped (the frame says `SKIPPED`, or
-the run logs a loss scale, every update is zero or absent, and activations and weights are finite);
-a tensor that was born with Inf while the loss is finite (an additive attention mask).
+the run has logged a loss scale, every update is zero or absent, and activations and weights are
+finite); a tensor that was born with Inf while the loss is finite (an additive attention mask).
 Order: activations from the input up, then gradients from the loss down, updates, weights: a NaN
 flows in that order, so the first one is where it was made.
 Source: Megatron's rerun state machine and AMP's GradScaler for what is handled; the order is ours.
@@ -38,10 +38,12 @@ class NonFinite:
 
     def __init__(self, limits: Thresholds | None = None) -> None:
         """There is nothing to set: NaN is NaN."""
+        self._scales = False
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row, in the order of the flow."""
         row, layout = baselines.row, baselines.layout
+        self._scales |= "loss_scale" in frame.scalars
         loss = frame.scalars.get("loss")
         finite_loss = loss is not None and math.isfinite(loss)
         if finite_loss and not row.bad.any():
@@ -77,11 +79,12 @@ class NonFinite:
         return found
 
     def state(self) -> State:
-        """Nothing: the rule looks at one row."""
-        return {}
+        """Whether the run has logged a loss scale, which it may not do on every row."""
+        return {"scales": self._scales}
 
     def restore(self, state: State) -> None:
-        """Nothing to take up."""
+        """Take up a state."""
+        self._scales = bool(state["scales"])
 
     def _handled(self, frame: Frame, bad: Bools, baselines: Baselines) -> bool:
         layout, row = baselines.layout, baselines.row
@@ -89,7 +92,7 @@ class NonFinite:
             return False
         if frame.flags & FrameFlag.SKIPPED:
             return True
-        if "loss_scale" not in frame.scalars:
+        if not self._scales:
             return False
         updates = layout.of_kind(UPDATE) & row.measured
         still = bool(updates.any()) and not bool((row.rms[updates] > 0).any())

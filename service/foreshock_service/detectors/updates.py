@@ -68,6 +68,7 @@ class UpdatesThresholds(Thresholds):
     new_normal_rows: int = threshold(24, "rows", "a size that stays up so long is a new normal")
     small_rows: int = threshold(30, "rows", "so long must updates be too small to learn from")
     start_rows: int = threshold(10, "rows", "losses that make the start")
+    first_step: int = threshold(10, "steps", "a run that begins later is seen from its middle on")
     learned: float = threshold(
         0.2, "share", "a run whose loss came down by so much needs no larger updates", guard=True
     )
@@ -88,6 +89,7 @@ class Updates:
     def __init__(self, limits: UpdatesThresholds | None = None) -> None:
         self._limits = limits or UpdatesThresholds()
         self._rows = 0
+        self._joined = False
         self._sizes = Window(self._limits.peak_rows)
         self._largest = -math.inf
         self._by_rate = Window(self._limits.before_rows)
@@ -106,6 +108,9 @@ class Updates:
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         layout, row = baselines.layout, baselines.row
+        if baselines.num_rows == 0:
+            # What such a run has learned before nobody knows, so nor what it still needs.
+            self._joined = frame.step > self._limits.first_step
         self._follow_loss(frame.scalars.get("loss"))
         weight = layout.updated[layout.is_matrix[layout.updated]]
         update = layout.update_of[weight]
@@ -178,7 +183,7 @@ class Updates:
             value, limit = 2.0**size, self._limits.share_of_weight
             high = rate is None or rate >= 0.5 * self._max_rate > 0
             small, statistic = high and value < limit, "update_size"
-        if not small or self._learned:
+        if not small or self._learned or self._joined:
             self._small_rows = 0
             return []
         if self._small_rows == 0:
@@ -229,7 +234,7 @@ class Updates:
                 detector=NAME,
                 kind="update_too_small",
                 severity=Severity.WARNING,
-                statistic="update_size",
+                statistic="update_level",
                 value=2.0**size,
                 baseline=2.0**level,
                 score=level - size,
@@ -248,6 +253,7 @@ class Updates:
             "start": self._start.state(),
             "recent": self._recent.state(),
             "learned": self._learned,
+            "joined": self._joined,
             "numbers": [
                 self._rows,
                 self._far_rows,
@@ -267,6 +273,7 @@ class Updates:
         self._start.restore(state["start"])
         self._recent.restore(state["recent"])
         self._learned = bool(state["learned"])
+        self._joined = bool(state["joined"])
         (
             self._rows,
             self._far_rows,

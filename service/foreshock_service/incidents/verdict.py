@@ -286,6 +286,11 @@ def _small_update(incident: Incident) -> str:
     if "cause" in incident.evidence:
         return _held_down(incident)
     value = _number(incident, "value")
+    ratio = _number(incident, "ratio")
+    if incident.evidence.get("statistic") == "update_level" and ratio is not None:
+        return (
+            f"Updates fell from step {incident.onset_step} on to {_plain(ratio)} of what they were"
+        )
     of = (
         "the learning rate"
         if incident.evidence.get("statistic") == "update_by_rate"
