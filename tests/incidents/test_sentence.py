@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from foreshock_service.domain.findings import Severity
-from foreshock_service.domain.incidents import Incident, State
+from foreshock_service.domain.incidents import Incident, State, Transition
 from foreshock_service.incidents.verdict import sentence
 
 
@@ -25,3 +27,16 @@ def _grown(ratio: float) -> Incident:
 def test_a_large_ratio_is_written_in_full(ratio: float, written: str) -> None:
     """Nobody who is woken at night should have to read 1.5e+03."""
     assert f"grew {written} above" in sentence(_grown(ratio))
+
+
+def test_an_escalation_says_what_joined() -> None:
+    """Or the second message would be the first one over again."""
+    worse = replace(_grown(2.25), kinds=("explosion", "divergence"))
+    told = sentence(worse, Transition.ESCALATED)
+    assert told == f"Now with divergence: {sentence(worse)}"
+
+
+def test_a_layer_keeps_its_capital() -> None:
+    """`Encoder.out` is a name, also in the middle of a sentence."""
+    over = replace(_grown(2.25), group="Encoder.out", state=State.RECOVERED, recovered_step=70)
+    assert "; Encoder.out grew" in sentence(over)

@@ -17,11 +17,13 @@ def sentence(incident: Incident, transition: Transition | None = None) -> str:
         return silence_words.told(incident, transition)
     if transition is Transition.ACKNOWLEDGED:
         return f"Acknowledged by {incident.acknowledged_by}: {_story(incident)}"
+    if transition is Transition.ESCALATED and incident.kinds[-1] != incident.kind:
+        return f"Now with {incident.kinds[-1].replace('_', ' ')}: {_continued(incident)}"
     if transition is Transition.RESOLVED or incident.state is State.RESOLVED:
         return f"Resolved by {incident.acknowledged_by}: {_story(incident)}"
     if incident.state is State.RECOVERED and incident.recovered_step is not None:
         after = incident.recovered_step - incident.onset_step
-        return f"{_subject(incident)} recovered after {_steps(after)}; {_lower(_story(incident))}"
+        return f"{_subject(incident)} recovered after {_steps(after)}; {_continued(incident)}"
     return _story(incident)
 
 
@@ -428,5 +430,9 @@ def _steps(count: int) -> str:
     return "1 step" if count == 1 else f"{count} steps"
 
 
-def _lower(text: str) -> str:
-    return text if text[:2].isupper() else text[0].lower() + text[1:]
+def _continued(incident: Incident) -> str:
+    """The story behind other words: a sentence's first letter becomes small, a layer's does not."""
+    story = _story(incident)
+    if story[:2].isupper() or (incident.group and story.startswith(incident.group)):
+        return story
+    return story[0].lower() + story[1:]
