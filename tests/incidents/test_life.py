@@ -31,6 +31,29 @@ def test_a_relapse_is_the_same_incident() -> None:
     assert [incident.opened_step for incident in opened(trace)] == [120, 225]
 
 
+def test_a_relapse_is_told() -> None:
+    """Who was told that a run has recovered must hear that it has not."""
+    trace = healthy(300)
+    for row in (120, 165):
+        trace.put("weight:head.weight", "nan_count", 3, slice(row, row + 2))
+    told = [(c.transition, c.step) for c in changes_of(trace)]
+    assert ("escalated", 165) in told
+    (again,) = [c for c in changes_of(trace) if c.transition == "escalated"]
+    assert again.sentence.startswith("Again at step 165: ")
+
+
+def test_what_joins_a_relapse_is_news_also_if_it_was_there_before() -> None:
+    """A small spike that takes an old incident up again must not hide the large one after it."""
+    trace = healthy(400)
+    trace.scalars["grad_norm"] = np.ones(400)
+    trace.scalars["grad_norm"][[120, 168]] = (40.0, 90.0)
+    trace.scalars["loss"][120:124] += 6
+    trace.scalars["loss"][176:184] += 30
+    told = [(c.transition, c.step, c.incident.kinds[-1]) for c in changes_of(trace)]
+    assert ("escalated", 168, "gradient_spike") in told
+    assert ("escalated", 178, "loss_spike") in told
+
+
 def test_the_lead_is_told_when_the_loss_moves() -> None:
     """The sentence names the group, the lead and the step, all from the incident."""
     trace = healthy(300)

@@ -69,6 +69,8 @@ class _Live:
     last_row: int
     last_step: int
     told: set[tuple[str, str]] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
+    """Kinds since it opened, or since it was taken up again: what joins these is news."""
 
 
 class IncidentTracker:
@@ -162,6 +164,7 @@ class IncidentTracker:
                     "watch": live.watch.state(),
                     "rows": [live.opened_row, live.last_row, live.last_step],
                     "told": sorted(list(pair) for pair in live.told),
+                    "shown": sorted(live.shown),
                 }
                 for live in self._live
             ],
@@ -181,6 +184,7 @@ class IncidentTracker:
                 last_row=int(item["rows"][1]),
                 last_step=int(item["rows"][2]),
                 told={(kind, series) for kind, series in item["told"]},
+                shown=set(item["shown"]),
             )
             for item in state["live"]
         ]
@@ -243,6 +247,7 @@ class IncidentTracker:
         )
         self._next_number += 1
         live = _Live(incident, key, watch, self._row, self._row, frame.step)
+        live.shown = set(incident.kinds)
         self._live.append(live)
         return live
 
@@ -260,7 +265,11 @@ class IncidentTracker:
         severity = old.severity
         for finding in findings:
             severity = graver(severity, finding.severity)
-        kinds = tuple(dict.fromkeys([*old.kinds, *(f.kind for f in findings)]))
+        relapsed = old.state is State.RECOVERED
+        if relapsed:
+            live.shown = set()
+        added = [k for k in dict.fromkeys(f.kind for f in findings) if k not in live.shown]
+        kinds = (*(k for k in old.kinds if k not in added), *added)
         named = _named(frame, findings)
         new = replace(
             old,
@@ -280,9 +289,13 @@ class IncidentTracker:
                     new, group=cause.group, root_series=cause.root, confidence=cause.confidence
                 )
                 changes.append(change(new, Transition.NAMED, step=frame.step))
-        new = replace(new, evidence=_newer(new, findings))
-        added = [kind for kind in kinds if kind not in old.kinds]
-        graver_kind = any(rank_of(k) > max(rank_of(o) for o in old.kinds) for k in added)
+        evidence = _newer(new, findings)
+        if relapsed:
+            evidence["relapsed_step"] = frame.step
+        new = replace(new, evidence=evidence)
+        gravest = max((rank_of(kind) for kind in live.shown), default=-1)
+        graver_kind = any(rank_of(kind) > gravest for kind in added)
+        live.shown.update(added)
         if severity is not old.severity or graver_kind:
             changes.append(change(new, Transition.ESCALATED, step=frame.step))
         live.incident = new

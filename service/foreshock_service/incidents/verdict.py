@@ -17,6 +17,8 @@ def sentence(incident: Incident, transition: Transition | None = None) -> str:
         return silence_words.told(incident, transition)
     if transition is Transition.ACKNOWLEDGED:
         return f"Acknowledged by {incident.acknowledged_by}: {_story(incident)}"
+    if transition is Transition.ESCALATED and _relapsed(incident):
+        return f"Again at step {incident.updated_step}: {_continued(incident)}"
     if transition is Transition.ESCALATED and incident.kinds[-1] != incident.kind:
         return f"Now with {incident.kinds[-1].replace('_', ' ')}: {_continued(incident)}"
     if transition is Transition.RESOLVED or incident.state is State.RESOLVED:
@@ -25,6 +27,10 @@ def sentence(incident: Incident, transition: Transition | None = None) -> str:
         after = incident.recovered_step - incident.onset_step
         return f"{_subject(incident)} recovered after {_steps(after)}; {_continued(incident)}"
     return _story(incident)
+
+
+def _relapsed(incident: Incident) -> bool:
+    return incident.evidence.get("relapsed_step") == incident.updated_step
 
 
 def _story(incident: Incident) -> str:
