@@ -25,7 +25,8 @@ STAT_NAMES = ["mean", "std", "rms", "nan_count", "inf_count"]
 
 
 def write_pair(folder: Path, name: str = "run", **changes: Any) -> Path:
-    """A sound pair of three rows, but for what is changed: arrays, or keys of the description."""
+    """A sound pair of three rows, but for what is changed: arrays (`values` are the scalars), or keys of
+    the description."""
     arrays = {
         "step": np.array([0, 1, 1]),
         "scalars": np.array([[3.0, np.nan, np.nan], [np.nan, 0.1, np.nan], [2.0, 0.1, np.nan]]),
@@ -38,6 +39,7 @@ def write_pair(folder: Path, name: str = "run", **changes: Any) -> Path:
         "stat_names": STAT_NAMES,
         "series": SERIES,
     }
+    arrays["scalars"] = changes.pop("values", arrays["scalars"])
     for key, value in changes.items():
         if key in about:
             about[key] = value
@@ -59,18 +61,38 @@ def test_a_pair_is_one_run_with_its_optimizer(tmp_path: Path) -> None:
 
 
 def test_rows_have_the_statistics_and_only_logged_scalars(tmp_path: Path) -> None:
-    """NaN is "not logged" but for the loss; `count` is the size of a series that was measured."""
+    """NaN is "not logged"; `count` is the size of a series that was measured."""
     stats = np.ones((3, 1, len(STAT_NAMES)), np.float32)
     stats[1] = np.nan
 
     found = frames(write_pair(tmp_path, stats=stats))
 
     assert [(f.attempt, f.step) for f in found] == [(0, 0), (0, 1), (1, 1)]
-    assert [sorted(f.scalars) for f in found] == [["loss"], ["loss", "lr"], ["loss", "lr"]]
+    assert [sorted(f.scalars) for f in found] == [["loss"], ["lr"], ["loss", "lr"]]
     column = dict(zip(STATISTICS, found[0].stats[0], strict=True))
     assert (column["count"], column["mean"], column["nan_count"]) == (64.0, 1.0, 1.0)
     assert np.isnan(column["kurtosis"])
     assert np.isnan(found[1].stats).all()
+
+
+def test_a_loss_that_is_nan_with_the_tensors_is_a_value(tmp_path: Path) -> None:
+    """Also where it never was a number; with finite tensors it was not logged on that row."""
+    values = np.full((3, 3), np.nan)
+    stats = np.ones((3, 1, len(STAT_NAMES)), np.float32)
+    stats[:2, :, STAT_NAMES.index("nan_count")] = (0.0,), (5.0,)
+
+    found = frames(write_pair(tmp_path, values=values, stats=stats))
+
+    assert [sorted(f.scalars) for f in found] == [[], ["loss"], ["loss"]]
+
+
+def test_without_tensors_a_loss_that_is_nan_is_a_value(tmp_path: Path) -> None:
+    """Nothing else could say that the training was lost."""
+    stats = np.ones((3, 0, len(STAT_NAMES)), np.float32)
+
+    found = frames(write_pair(tmp_path, series=[], stats=stats))
+
+    assert ["loss" in f.scalars for f in found] == [True, True, True]
 
 
 def test_attempts_and_flags_are_taken_where_they_are(tmp_path: Path) -> None:

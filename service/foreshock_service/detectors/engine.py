@@ -38,13 +38,12 @@ class Engine:
         self._announced = Announced()
         self._growth_limits = config.growth_limits
         self._departed = Streaks()
-        self._step = 0
+        self._leapt = Streaks()
 
     def push(self, frame: Frame) -> list[Finding]:
         """Findings of the next frame, which its baselines learn afterwards."""
         baselines = self.baselines
         baselines.read(frame)
-        self._step = frame.step
         fresh = ((detector, self._make(detector.name)) for detector in self._detectors)
         self._announced.begin(frame, baselines, fresh)
         findings = [f for d in self._detectors for f in d.observe(frame, baselines)]
@@ -54,6 +53,11 @@ class Engine:
             holds=self._outside(),
             measured=baselines.row.measured,
             step=frame.step,
+        )
+        with np.errstate(invalid="ignore"):
+            leaps = baselines.logs() - baselines.value("fast") > LEAP_OCTAVES
+        self._leapt.update(
+            baselines.layout, holds=leaps, measured=baselines.row.measured, step=frame.step
         )
         hold = np.zeros(baselines.layout.num_series, np.bool_)
         hold[[f.series for f in findings if f.series is not None]] = True
@@ -76,10 +80,8 @@ class Engine:
         layout, row = self.baselines.layout, self.baselines.row
         which = np.flatnonzero(self._departed.rows > 0)
         growth = self.baselines.growth()
-        with np.errstate(invalid="ignore"):
-            # What had drifted and now leaps has left now: the leap is what the incident is about.
-            leaps = self.baselines.logs() - self.baselines.value("fast") > LEAP_OCTAVES
-        since = np.where(leaps, self._step, self._departed.since)
+        # What had drifted and then leaps has left with the leap: the incident is about that.
+        since = np.where(self._leapt.rows > 0, self._leapt.since, self._departed.since)
         order = np.lexsort((layout.flow[which], since[which]))
         return tuple(
             Departure(
@@ -97,6 +99,7 @@ class Engine:
         return {
             "baselines": self.baselines.state(),
             "departed": self._departed.state(),
+            "leapt": self._leapt.state(),
             "announced": self._announced.state(),
             "detectors": {d.name: dict(d.state()) for d in self._detectors},
         }
@@ -105,6 +108,7 @@ class Engine:
         """Take up a state; a detector that the state does not know starts fresh."""
         self.baselines.restore(state["baselines"])
         self._departed.restore(state["departed"])
+        self._leapt.restore(state["leapt"])
         self._announced.restore(state.get("announced", 0))
         for detector in self._detectors:
             if detector.name in state["detectors"]:
@@ -119,9 +123,9 @@ class Engine:
         excess = excess_growth(baselines, self._growth_limits)
         known = baselines.value("count") >= DEPARTED_FIRST_ROWS
         limits = DEPARTED_SHARE * growth_limits(baselines.layout, self._growth_limits)
-        if self._departed.rows.shape == limits.shape:
-            # Hysteresis: noise around the limit must not put the departure off.
-            limits = np.where(self._departed.rows > 0, DEPARTED_STAY * limits, limits)
+        self._departed.align(baselines.layout)
+        # Hysteresis: noise around the limit must not put the departure off.
+        limits = np.where(self._departed.rows > 0, DEPARTED_STAY * limits, limits)
         layout = baselines.layout
         watched = layout.of_kind(ACTIVATION, GRADIENT, UPDATE, WEIGHT)
         with np.errstate(invalid="ignore"):

@@ -89,7 +89,7 @@ class Epsilon:
             return []
         limits, i = self._limits, sizes.update
         small = self._second_moments(layout, sizes, facts) < (limits.times * facts.eps) ** 2
-        if not small.any() and not self._small.rows.any():
+        if not small.any() and not self._small.running:
             return []
         measured, holds = np.zeros((2, layout.num_series), np.bool_)
         measured[i] = True

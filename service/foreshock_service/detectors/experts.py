@@ -77,7 +77,7 @@ class Experts:
         if not self._groups or frame.flags & (FrameFlag.THINNED | FrameFlag.SKIPPED):
             return []
         alive = row.measured & ((row.rms > 0) | row.bad)
-        if alive[self._members].all() and not self._idle.rows.any():
+        if alive[self._members].all() and not self._idle.running:
             self._memory["together"][self._members] = (
                 np.fmax(self._memory["together"][self._members], 0.0) + 1.0
             )

@@ -108,7 +108,7 @@ class Massive:
         with np.errstate(invalid="ignore"):
             # Zeros make the rms smaller, so what is no peak with them is none without.
             near = measured & (row.log_abs_max - row.log_rms > limits.peak_octaves)
-        if not near.any() and not self._peaks.rows.any():
+        if not near.any() and not self._peaks.running:
             return []
         start = baselines.value("start", ABS_MAX)
         with np.errstate(all="ignore"):

@@ -143,7 +143,7 @@ class OptimizerHealth:
         """A row on which nothing is near any limit, as most are: learned in a tenth of the time."""
         memory, i = self._memory, sizes.update
         rows = memory["rows"][i]
-        if not (rows > 0).all() or self._fallen.rows.any():
+        if not (rows > 0).all() or self._fallen.running:
             return False
         scaling = is_one_of(facts, _SCALING)
         levels = [memory[name][i] for name in ("x", "y", "g")]

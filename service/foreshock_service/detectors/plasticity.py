@@ -79,7 +79,7 @@ class Plasticity:
         with np.errstate(invalid="ignore"):
             least = min(limits.units_above_start, limits.zeros)
             near = np.fmax(row.zero_frac, row.inactive_unit_frac) > least
-        if not (near & measured).any() and not self._silent.rows.any():
+        if not (near & measured).any() and not self._silent.running:
             return []
         with np.errstate(invalid="ignore"):
             units = self._stays("units", row.inactive_unit_frac, measured) & (

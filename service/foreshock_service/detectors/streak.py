@@ -24,7 +24,7 @@ class Streaks:
 
     def update(self, layout: Layout, *, holds: Bools, measured: Bools, step: int) -> None:
         """Count a row; series that were not measured keep their count."""
-        self._align(layout)
+        self.align(layout)
         self._measured = measured
         holds = measured & holds
         if not holds.any() and not self._running:
@@ -34,6 +34,11 @@ class Streaks:
         self.rows[measured & ~holds] = 0
         self.rows += holds
         self._running = bool(self.rows.any())
+
+    @property
+    def running(self) -> bool:
+        """Whether any streak runs; those of a restored state that wait for a schema do."""
+        return self._running or bool(self._pending)
 
     def lasting(self, rows: int) -> Bools:
         """Series that were measured on this row and whose streak is at least `rows` long."""
@@ -53,7 +58,8 @@ class Streaks:
         self.rows, self.since = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._pending = {(item[0], item[1]): list(item) for item in state}
 
-    def _align(self, layout: Layout) -> None:
+    def align(self, layout: Layout) -> None:
+        """Follow the schema of the row; called before the arrays are read without an update."""
         if self._keys is layout.keys:
             return
         running = {(item[0], item[1]): item for item in self.state()}

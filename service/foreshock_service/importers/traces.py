@@ -22,6 +22,7 @@ from foreshock.wire import STATISTICS, FrameFlag, SeriesSchema, schema_from_json
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.frames import Frame
 from foreshock_service.errors import NoRun, Unreadable
+from foreshock_service.importers.names import LOSS
 from foreshock_service.importers.protocol import ImportedRun
 from foreshock_service.importers.rows import NO_TIME
 
@@ -132,10 +133,11 @@ def _frames(path: Path, about: _Description) -> Iterator[Frame]:
         table = np.full((len(schema.series), len(STATISTICS)), np.nan, np.float32)
         table[:, into] = stats[row][:, taken]
         table[:, 0] = np.where(np.isnan(table[:, 1]), np.nan, sizes)
+        lost = _is_lost(about, scalars[row], table)
         present = {
             name: float(scalars[row, i])
             for i, name in enumerate(about.scalars)
-            if ever[i] and not (np.isnan(scalars[row, i]) and name != "loss")
+            if (ever[i] and not np.isnan(scalars[row, i])) or (name == LOSS and lost)
         }
         yield Frame(
             ord=row,
@@ -147,6 +149,17 @@ def _frames(path: Path, about: _Description) -> Iterator[Frame]:
             stats=table,
             schema=schema,
         )
+
+
+def _is_lost(about: _Description, scalars: npt.NDArray[Any], table: npt.NDArray[Any]) -> bool:
+    """Whether a loss that is NaN on this row was NaN, or was not logged: the format has one mark
+    for both. A loss that is no number leaves its trace in the gradients, so that a row on which
+    every tensor is finite did not log it."""
+    if not about.schema.series:
+        return True
+    counts = table[:, [STATISTICS.index("nan_count"), STATISTICS.index("inf_count")]]
+    norms = [scalars[i] for i, name in enumerate(about.scalars) if name == "grad_norm"]
+    return bool((counts > 0).any()) or any(np.isinf(norm) for norm in norms)
 
 
 def _check_shapes(arrays: Mapping[str, npt.NDArray[Any]], about: _Description) -> None:

@@ -53,6 +53,8 @@ SLOW_KEYS: Final = {
 loss that stays: one cause, one incident; so are dead units and what is no longer learned for want
 of them."""
 GROWING: Final = frozenset({"explosion", "update_too_large", "attention_logit_growth"})
+OF_THEIR_OWN: Final = frozenset({"gradient_spike", "update_too_large"})
+"""Kinds of the run whose ratio is that of their own statistic, whoever departs with it."""
 LOSS_ROWS: Final = 512
 """How far back a loss is remembered, so that the level before a late-found onset is known."""
 MAX_DEPARTURES: Final = 64
@@ -265,7 +267,9 @@ class IncidentTracker:
         severity = old.severity
         for finding in findings:
             severity = graver(severity, finding.severity)
-        relapsed = old.state is State.RECOVERED
+        # The first relapse is told, and what joins it; a run that goes back and forth says no more
+        # than it has said, unless it gets graver.
+        relapsed = old.state is State.RECOVERED and "relapsed_step" not in old.evidence
         if relapsed:
             live.shown = set()
         added = [k for k in dict.fromkeys(f.kind for f in findings) if k not in live.shown]
@@ -442,7 +446,9 @@ def _newer(incident: Incident, findings: Sequence[Finding]) -> dict[str, float |
     if forecast is not None and incident.kind == "explosion":
         evidence |= {name: x for name, x in forecast.items() if name.startswith("overflow_")}
     root = next((d for d in incident.departures if d.series == incident.root_series), None)
-    if root is not None and incident.kind in GROWING:
+    if root is None or incident.kind not in GROWING:
+        return evidence
+    if incident.kind != "update_too_large" or root.series.startswith("update:"):
         evidence["ratio"] = root.ratio
     return evidence
 
@@ -461,6 +467,6 @@ def _evidence(
         if lead.statistic != "loss":
             evidence.setdefault("ratio", _ratio(lead))
     root = next((d for d in departures if d.series == cause.root), None)
-    if root is not None and lead.series is None and lead.kind != "gradient_spike":
+    if root is not None and lead.series is None and lead.kind not in OF_THEIR_OWN:
         evidence["ratio"] = root.ratio
     return evidence
