@@ -31,7 +31,7 @@ def test_a_relapse_is_the_same_incident() -> None:
     assert [incident.opened_step for incident in opened(trace)] == [120, 225]
 
 
-def test_a_relapse_is_told() -> None:
+def test_a_relapse_that_does_damage_is_told() -> None:
     """Who was told that a run has recovered must hear that it has not."""
     trace = healthy(300)
     for row in (120, 165):
@@ -50,7 +50,7 @@ def test_what_joins_a_relapse_is_news_also_if_it_was_there_before() -> None:
     trace.scalars["loss"][120:124] += 6
     trace.scalars["loss"][176:184] += 30
     told = [(c.transition, c.step, c.incident.kinds[-1]) for c in changes_of(trace)]
-    assert ("escalated", 168, "gradient_spike") in told
+    assert [item for item in told if item[1] == 168] == []
     assert ("escalated", 178, "loss_spike") in told
 
 

@@ -2,8 +2,8 @@
 
 open -> recovered, after 25 rows without a finding and with the loss back (hysteresis); a finding
 soon after takes the same incident up again, since it is the same cause (within 25 rows of recovery
-for acute kinds, 100 for those that build up slowly), and tells so, as of an escalation, since who
-was told that it is over must hear that it is not; a later one is told anew;
+for acute kinds, 100 for those that build up slowly), and tells so, as of an escalation, if it does
+damage or something graver joins it; a later one is told anew;
 open | recovered -> resolved, by a person, for good. Acknowledging is a mark, not a state.
 """
 

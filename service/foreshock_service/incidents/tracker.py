@@ -55,6 +55,8 @@ of them."""
 GROWING: Final = frozenset({"explosion", "update_too_large", "attention_logit_growth"})
 OF_THEIR_OWN: Final = frozenset({"gradient_spike", "update_too_large"})
 """Kinds of the run whose ratio is that of their own statistic, whoever departs with it."""
+DAMAGE: Final = frozenset({"loss_spike", "divergence", "non_finite"})
+"""Kinds that are harm themselves, and no signs of it."""
 LOSS_ROWS: Final = 512
 """How far back a loss is remembered, so that the level before a late-found onset is known."""
 MAX_DEPARTURES: Final = 64
@@ -267,11 +269,12 @@ class IncidentTracker:
         severity = old.severity
         for finding in findings:
             severity = graver(severity, finding.severity)
-        # The first relapse is told, and what joins it; a run that goes back and forth says no more
-        # than it has said, unless it gets graver.
-        relapsed = old.state is State.RECOVERED and "relapsed_step" not in old.evidence
-        if relapsed:
-            live.shown = set()
+        # A relapse that does damage is told once, and so is what is graver than a relapse without;
+        # signs that come and go say no more than they have said.
+        again = old.state is State.RECOVERED and "relapsed_step" not in old.evidence
+        relapsed = again and any(f.kind in DAMAGE for f in findings)
+        if again:
+            live.shown = set() if relapsed else {f.kind for f in findings}
         added = [k for k in dict.fromkeys(f.kind for f in findings) if k not in live.shown]
         kinds = (*(k for k in old.kinds if k not in added), *added)
         named = _named(frame, findings)
