@@ -62,8 +62,8 @@ def test_a_configuration_that_loses_the_incident_says_so(
 
     assert done.returncode == 0, done.stderr
     assert "sick: 96 steps on 2 ranks\n" in done.stdout
-    assert "  recorded: 1 incident; the default configuration finds the same\n" in done.stdout
-    assert "  default: 1 incident, 10.4 alerts per 1000 steps\n" in done.stdout
+    assert "  recorded: 1 incident; the one in force finds the same\n" in done.stdout
+    assert "  in force: 1 incident, 10.4 alerts per 1000 steps\n" in done.stdout
     assert "    Lost: critical non_finite of step 60: First NaN or Inf in the" in done.stdout
     assert "10.4 alerts per 1000 steps before" in done.stdout
     assert "the budget of 20 is kept.\n" in done.stdout

@@ -23,7 +23,7 @@ from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.incidents import IncidentChange
 from foreshock_service.errors import NotFound, ServiceError, Unprocessable
 from foreshock_service.pipeline.clipping import shadow_clipping, span_of
-from foreshock_service.pipeline.replay import replay_run
+from foreshock_service.pipeline.replay import config_in_force, replay_run
 from foreshock_service.settings import ServiceSettings
 from foreshock_service.store import head, runs
 from foreshock_service.store.schema import check_current
@@ -79,7 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     output = ReplayOutput(sys.stdout, sys.stderr)
     try:
         _check(args)
-        config = EngineConfig() if args.config is None else detection_config(args.config)
+        config = None if args.config is None else detection_config(args.config)
         chosen = _chosen(args)
         store = _open(settings)
     except (ServiceError, SQLAlchemyError, OSError) as error:
@@ -164,16 +164,17 @@ def _replay(
     store: Store,
     wanted: list[str],
     args: argparse.Namespace,
-    config: EngineConfig,
+    config: EngineConfig | None,
     output: ReplayOutput,
 ) -> int:
-    configs = [EngineConfig()] if args.config is None else [EngineConfig(), config]
     name = None if args.config is None else str(args.config)
+    last = 0 if config is None else 1
     with output.notifications(args.jsonl) as write:
         for run_id in wanted:
+            configs = [config_in_force(store, run_id), *([] if config is None else [config])]
 
             def told(which: int, rank: int, change: IncidentChange, run_id: str = run_id) -> None:
-                if which == len(configs) - 1:
+                if which == last:
                     write(run_id, rank, change)
 
             replay = replay_run(

@@ -74,7 +74,7 @@ class ReplayOutput:
         ranks = "" if len(replay.ranks) < 2 else f" on {len(replay.ranks)} ranks"
         self._say(f"{replay.run_id}{named}: {_count(before.num_steps, 'step')}{ranks}")
         self._recorded(replay)
-        self._say(f"  default: {_alerts(before)}")
+        self._say(f"  in force: {_alerts(before)}")
         if config is None:
             return
         self._say(f"  {config}: {_alerts(after)}")
@@ -125,10 +125,10 @@ class ReplayOutput:
         difference = compare(recorded.incidents, replay.replayed[0].incidents)
         count = _count(len(recorded.incidents), "incident")
         if difference.is_equal:
-            self._say(f"  recorded: {count}; the default configuration finds the same")
+            self._say(f"  recorded: {count}; the one in force finds the same")
             return
         reasons = "; ".join(recorded.reasons) or OTHER_VERSION
-        self._say(f"  recorded: {count}; the default configuration differs: {reasons}")
+        self._say(f"  recorded: {count}; the one in force differs: {reasons}")
         for text in difference.sentences():
             self._say(f"    {text}")
 
