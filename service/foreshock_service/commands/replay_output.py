@@ -1,11 +1,11 @@
-"""What `foreshock replay` says: sentences on stdout, its progress on stderr, JSON in a file."""
+"""What `foreshock replay` says: sentences, its progress on stderr, JSON in a file or on stdout."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -38,7 +38,7 @@ class ReplayOutput:
 
     @contextmanager
     def notifications(
-        self, path: Path | None
+        self, path: str | None
     ) -> Iterator[Callable[[str, int, IncidentChange], None]]:
         """What takes the changes of the new configuration, and writes those that call a person.
 
@@ -48,7 +48,10 @@ class ReplayOutput:
         if path is None:
             yield lambda _run, _rank, _change: None
             return
-        with path.open("w", encoding="utf-8") as file:
+        with ExitStack() as stack:
+            file = sys.stdout
+            if path != "-":
+                file = stack.enter_context(Path(path).open("w", encoding="utf-8"))
 
             def write(run: str, rank: int, change: IncidentChange) -> None:
                 if change.transition in NOTIFIED:
@@ -135,6 +138,7 @@ class ReplayOutput:
     def _say(self, text: str) -> None:
         self._clear()
         self._lines.write(_shown(text) + "\n")
+        self._lines.flush()
 
     def _clear(self) -> None:
         if self._on_terminal:
