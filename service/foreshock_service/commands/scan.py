@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +133,12 @@ def _upload(run: ImportedRun, service: Service | None) -> Upload | None:
 def _scan(run: ImportedRun, scan: Scan, output: Output, upload: Upload | None) -> None:
     """Tell and send what the run brings as it comes, once it has shown that it has a loss at all.
 
-    Of a run that breaks off, what came before is told and sent.
+    Of a run that breaks off, what came before is told and sent. A scan that is ended amid a run
+    says to the service that it has ended.
     """
     held: list[IncidentChange] = []
     has_loss = False
-    try:
+    with nullcontext() if upload is None else upload:
         for frame in run.frames():
             held += scan.push(frame)
             has_loss = has_loss or LOSS in frame.scalars
@@ -148,12 +149,6 @@ def _scan(run: ImportedRun, scan: Scan, output: Output, upload: Upload | None) -
                 for change in held:
                     output.told(run.name, change)
                 held.clear()
-    except Unreadable:
-        if upload is not None:
-            upload.finish()
-        raise
-    if upload is not None:
-        upload.finish()
 
 
 command = Command(
