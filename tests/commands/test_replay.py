@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from foreshock_service.settings import ServiceSettings
 from foreshock_service.store import runs
 from foreshock_service.store.session import Store
 
-from tests.commands.test_commands import run
+from tests.commands.test_commands import FORESHOCK, environment, run
 from tests.detect.runs import drain, store_run
 from tests.factories import make_batch
 from tests.store.writing import write
@@ -62,8 +65,8 @@ def test_a_configuration_that_loses_the_incident_says_so(
 
     assert done.returncode == 0, done.stderr
     assert "sick: 96 steps on 2 ranks\n" in done.stdout
-    assert "  recorded: 1 incident; the default configuration finds the same\n" in done.stdout
-    assert "  default: 1 incident, 10.4 alerts per 1000 steps\n" in done.stdout
+    assert "  recorded: 1 incident; the one in force finds the same\n" in done.stdout
+    assert "  in force: 1 incident, 10.4 alerts per 1000 steps\n" in done.stdout
     assert "    Lost: critical non_finite of step 60: First NaN or Inf in the" in done.stdout
     assert "10.4 alerts per 1000 steps before" in done.stdout
     assert "the budget of 20 is kept.\n" in done.stdout
@@ -97,6 +100,50 @@ def test_notifications_go_into_a_file(
     kinds = [json.loads(line)["kind"] for line in told.read_text().splitlines()]
     assert "non_finite" in kinds
     assert "non_finite" not in quiet.read_text()
+
+
+def test_notifications_go_to_stdout_and_sentences_to_stderr(
+    folder: tuple[str, str], replay: Replay
+) -> None:
+    """With `-`, for a program that reads them."""
+    _, out, err = replay("sick", "--jsonl", "-", *folder)
+
+    assert "non_finite" in [json.loads(line)["kind"] for line in out.splitlines()]
+    assert "sick: 96 steps on 2 ranks\n" in err
+
+
+def _started(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*FORESHOCK, "replay", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(folder: tuple[str, str]) -> None:
+    """As `| head -0` does."""
+    process = _started("--all", *folder)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+
+    assert process.wait() == 141
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_ctrl_c_ends_it_with_130(folder: tuple[str, str], tmp_path: Path) -> None:
+    """Without a traceback. It has begun once it opens its file, a pipe here."""
+    pipe = tmp_path / "told.jsonl"
+    os.mkfifo(pipe)
+    process = _started("--all", "--jsonl", str(pipe), *folder)
+    with pipe.open():
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+
+    assert (process.returncode, errors) == (130, "")
 
 
 def test_a_sound_run_is_found_by_its_name(folder: tuple[str, str], replay: Replay) -> None:

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from foreshock.wire import STATISTICS
 from foreshock_service.detectors.config import EngineConfig
+from foreshock_service.domain.detection_rules import RuleScope
 from foreshock_service.domain.incidents import IncidentChange, Transition
 from foreshock_service.errors import Conflict, NotFound
 from foreshock_service.incidents.comparison import compare
 from foreshock_service.incidents.notification import notification
+from foreshock_service.pipeline import tuning
 from foreshock_service.pipeline.compact import compact_once
 from foreshock_service.pipeline.detect import Detection
-from foreshock_service.pipeline.replay import replay_run
+from foreshock_service.pipeline.replay import config_in_force, replay_run
 from foreshock_service.pipeline.retain import retain_once
 from foreshock_service.pipeline.triage import resolve
 from foreshock_service.settings import ServiceSettings
@@ -23,6 +25,7 @@ from foreshock_service.store.session import Store
 
 from tests.detect.runs import drain, settings_with_webhook, store_run
 from tests.factories import ATTEMPT, make_batch, make_schema, make_stats
+from tests.silence.runs import Place
 from tests.store.writing import write
 
 DEFAULT = EngineConfig()
@@ -96,6 +99,35 @@ def test_a_run_with_gaps_and_attempts_is_replayed_as_it_came(sqlite_store: Store
     (found,) = replay.replayed[0].incidents
     assert (found.incident.kind, found.incident.onset_step) == ("non_finite", 120)
     assert compare(replay.recorded.incidents, replay.replayed[0].incidents).is_equal
+
+
+def test_what_is_in_force_is_the_rule_of_the_run_over_that_of_its_project(
+    sqlite_store: Store,
+) -> None:
+    """A replay under it finds what the live service did, which is not what the default would."""
+    store_run(sqlite_store, "sick", num_frames=160, nan_from=60)
+    for scope, name, document in (
+        (RuleScope.PROJECT, "default", {"disabled": ["non_finite"], "sensitivity": "low"}),
+        (RuleScope.RUN, "sick", {"sensitivity": "high"}),
+    ):
+        tuning.put(sqlite_store, scope, name, document, by="ada", now=0.0)
+    detect(sqlite_store)
+
+    config = config_in_force(sqlite_store, "sick")
+    replay = replay_run(sqlite_store, "sick", [config])
+
+    assert config == EngineConfig.from_document({"disabled": ["non_finite"], "sensitivity": "high"})
+    assert compare(replay.recorded.incidents, replay.replayed[0].incidents).is_equal
+
+
+def test_what_other_stages_tell_is_no_record_of_a_replay(sqlite_store: Store) -> None:
+    """A silence: no frame holds it."""
+    place = Place(sqlite_store)
+    place.send("quiet")
+    place.wait(300)
+    assert len(place.incidents("quiet")) == 1
+
+    assert replay_run(sqlite_store, "quiet", [DEFAULT]).recorded.incidents == ()
 
 
 def test_why_a_record_may_differ_is_told(sqlite_store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from foreshock_service.errors import NotFound
-from foreshock_service.pipeline.clipping import Span, shadow_clipping, span_of
+from foreshock_service.pipeline.clipping import Span, shadow_clipping, sick_steps, span_of
 from foreshock_service.pipeline.compact import compact_once
 from foreshock_service.pipeline.detect import Detection
 from foreshock_service.settings import ServiceSettings
@@ -13,6 +13,7 @@ from foreshock_service.store.session import Store
 
 from tests.detect.runs import drain, store_run
 from tests.factories import make_batch
+from tests.silence.runs import Place
 from tests.store.writing import write
 
 FIXED: dict[str, dict[str, float]] = {"fixed": {"max_norm": 100.0}}
@@ -29,6 +30,17 @@ def test_steps_of_an_incident_are_not_healthy(store: Store) -> None:
     assert (report.num_frames, result.num_steps) == (160, 160)
     assert (result.num_healthy, result.num_healthy_clipped) == (60, 60)
     assert result.num_clipped == 160
+
+
+def test_a_silence_says_nothing_of_gradients(sqlite_store: Store) -> None:
+    """Its steps are as healthy as the others."""
+    place = Place(sqlite_store)
+    place.send("quiet")
+    place.wait(300)
+    assert len(place.incidents("quiet")) == 1
+
+    with sqlite_store.read() as session:
+        assert sick_steps(session, "quiet", 0) == []
 
 
 def test_frames_in_blocks_are_read_like_hot_ones(sqlite_store: Store) -> None:

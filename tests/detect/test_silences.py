@@ -6,17 +6,20 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from foreshock_service.domain.incidents import Transition
 from foreshock_service.pipeline import silencing, triage
 from foreshock_service.pipeline.detect import Detection
 from foreshock_service.pipeline.unsilence import unsilence_once
-from foreshock_service.store import withheld
+from foreshock_service.store import silences, withheld
 from foreshock_service.store.incidents import list_incidents
 from foreshock_service.store.session import Store
 from foreshock_service.store.tables import delivery
-from sqlalchemy import func, select
+from foreshock_service.store.withheld import Withheld
+from sqlalchemy import func, select, text
 
 from tests.detect.runs import drain, settings_with_webhook, store_run
 
@@ -89,6 +92,24 @@ def test_ending_a_silence_early_tells_at_once(store: Store) -> None:
     unsilence(store, now=NOW + 60)
 
     assert [m["type"] for m in told(store)] == ["incident.opened"]
+
+
+def test_who_ends_a_silence_waits_for_what_is_being_withheld(postgres_store: Store) -> None:
+    """Detection has read the silence and not committed yet: its alert is not left behind."""
+    store, number = postgres_store, silenced(postgres_store, run="sick")
+    store_run(store, "sick", num_frames=1)
+    what = Withheld(transitions=(Transition.OPENED,), since=NOW)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with ThreadPoolExecutor() as pool:
+        with store.write() as session:
+            (held,) = silences.live_held(session, now=NOW)
+            ending = pool.submit(silencing.end, store, number, by="me", now=NOW + 60)
+            while not ending.done() and not session.connection.scalar(waiting):
+                time.sleep(0.01)
+            withheld.keep(session, "sick", 1, what, look_at=held.ends_at)
+        ending.result(30)
+    with store.read() as session:
+        assert withheld.due(session, now=NOW + 60, limit=9) == [("sick", 1)]
 
 
 def test_a_second_silence_goes_on_withholding(store: Store) -> None:

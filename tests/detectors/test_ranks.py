@@ -83,7 +83,8 @@ def test_the_weight_that_left_first_is_named_first() -> None:
         _from(20, 1, 3)(step, rank, values)
         _from(21, 1, 0, by=1.0)(step, rank, values)
 
-    assert [f.series for f in _run(change)][:2] == [3, 0]
+    assert list(dict.fromkeys(f.series for f in _run(change))) == [3, 0]
+    assert [f.series for f in _run(change) if f.step == 22] == [3, 0]
 
 
 def test_nobody_is_named_when_all_weights_depart_at_once() -> None:
@@ -91,6 +92,30 @@ def test_nobody_is_named_when_all_weights_depart_at_once() -> None:
     found = _run(_from(20, 1, slice(None)))
     assert [f.series for f in found[:1]] == [None]
     assert found[0].evidence["num_apart"] == 4
+
+
+def test_the_ranks_that_a_sentence_leaves_out_are_counted_and_kept() -> None:
+    """Twelve of thirty: eight are named, and whoever needs the others finds their numbers."""
+    odd = range(3, 15)
+
+    def change(step: int, rank: int, values: Values) -> None:
+        if rank in odd:
+            _from(20, rank, 1)(step, rank, values)
+
+    evidence = _run(change, ranks=30)[0].evidence
+    assert evidence["ranks"] == "3, 4, 5, 6, 7, 8, 9, 10 and 4 more"
+    assert evidence["odd_ranks"] == ", ".join(str(rank) for rank in odd)
+    assert evidence["num_odd"] == 12
+
+
+def test_weights_that_differ_on_one_row_each_are_not_two_rows_of_one() -> None:
+    """Rows are counted for a weight: two weights in turn are two single rows."""
+
+    def change(step: int, rank: int, values: Values) -> None:
+        if step in (20, 21) and rank == 1:
+            values[step - 20, 3] *= 2
+
+    assert _run(change) == []
 
 
 def test_one_row_is_not_enough() -> None:

@@ -106,12 +106,16 @@ def settings_for(url: str, **settings: Any) -> ServiceSettings:
     return ServiceSettings(webhooks=[Webhook(url=url, secret=SecretStr(SECRET))], **settings)
 
 
-def make_change(number: int = 1, transition: Transition = Transition.OPENED) -> IncidentChange:
+def make_change(
+    number: int = 1,
+    transition: Transition = Transition.OPENED,
+    severity: Severity = Severity.CRITICAL,
+) -> IncidentChange:
     """An explosion whose ratio is infinite, as one that ended in Inf has it."""
     incident = Incident(
         number=number,
         kind="explosion",
-        severity=Severity.CRITICAL,
+        severity=severity,
         state=State.OPEN,
         onset_step=100,
         opened_step=110,
@@ -136,7 +140,12 @@ def make_change(number: int = 1, transition: Transition = Transition.OPENED) -> 
 
 
 def put_alert(
-    store: Store, *, number: int = 1, channels: tuple[str, ...] = ("webhook",), now: float = NOW
+    store: Store,
+    *,
+    number: int = 1,
+    channels: tuple[str, ...] = ("webhook",),
+    now: float = NOW,
+    severity: Severity = Severity.CRITICAL,
 ) -> int:
     """Make the run and enqueue one alert a channel; how many were new."""
     with store.write() as session:
@@ -144,7 +153,7 @@ def put_alert(
         runs.insert_runs(session, [row])
         return enqueue(
             session,
-            make_change(number),
+            make_change(number, severity=severity),
             run=AlertRun(run_id="r1", name="r1"),
             channels=channels,
             now=now,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from foreshock_service.store.tokens import create_token
 
 from tests.fixtures.server import ServeApp
 from tests.scan.logs import BROKEN_AT, csv_of
-from tests.scan.running import scan
+from tests.scan.running import COMMAND, environment, scan
 from tests.scan.test_traces import write_pair
 
 
@@ -62,6 +65,37 @@ def test_importing_twice_stores_once(client: httpx.Client, tmp_path: Path) -> No
         run = client.get(f"/api/v1/runs/{before[name]['run_id']}").json()
         assert len(run["attempts"]) == num_attempts
         assert run["head"]["next_ord"] == num_frames
+
+
+def test_an_interrupted_import_leaves_no_run_that_looks_alive(
+    client: httpx.Client, tmp_path: Path
+) -> None:
+    """It has ended as far as it came, and the same files sent again bring the rest."""
+    num_rows = 6000
+    (tmp_path / "long.csv").write_text("loss\n" + "1\n2\n" * (num_rows // 2))
+    arguments = [str(tmp_path), "--import", str(client.base_url)]
+    process = subprocess.Popen([*COMMAND, *arguments], env=environment())
+    while "long" not in runs(client):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(60) == 130
+    assert runs(client)["long"]["status"] == "finished"
+
+    assert scan(*arguments).status != 2
+    run = client.get(f"/api/v1/runs/{runs(client)['long']['run_id']}").json()
+    assert (run["status"], run["head"]["next_ord"]) == ("finished", num_rows)
+
+
+def test_a_run_that_is_refused_midway_has_ended(client: httpx.Client, tmp_path: Path) -> None:
+    """The rows before it stand."""
+    wide = json.dumps({"loss": 1.0, **{f"metric_{i}": 1.0 for i in range(2000)}})
+    (tmp_path / "wide.jsonl").write_text('{"loss": 1.0}\n' * 600 + f"{wide}\n")
+
+    done = scan(tmp_path, "--import", str(client.base_url))
+
+    assert (done.status, runs(client)["wide"]["status"]) == (2, "finished")
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,49 @@ def test_a_rank_that_stops_while_others_go_on_is_named(store: Store) -> None:
     assert found.sentence.startswith("The run has sent nothing since step 111 (2 minutes;")
 
 
+def test_twenty_silent_ranks_have_not_recovered_when_eight_return(store: Store) -> None:
+    """A sentence names eight of them; all twenty are waited for."""
+    place = Place(store)
+    step = iter(range(16, 10_000, 16))
+    for rank in range(21):
+        place.send("r", rank=rank, world=21)
+
+    def go_on() -> None:
+        place.send("r", first_step=next(step), rank=0, world=21)
+
+    place.wait(180, each=go_on)
+    (found,) = place.incidents("r")
+    assert found.sentence.startswith("Ranks 1, 2, 3, 4, 5, 6, 7, 8 and 12 more")
+    for rank in range(1, 9):
+        place.send("r", rank=rank, first_step=16, world=21)
+    place.wait(30, each=go_on)
+    (found,) = place.incidents("r")
+    assert found.incident.state is State.OPEN
+
+
+def test_a_rank_that_falls_silent_after_another_is_told(store: Store) -> None:
+    """In the same incident, which is told once more, with both."""
+    place = Place(store)
+    step = iter(range(16, 10_000, 16))
+    for rank in (0, 1, 2):
+        place.send("r", rank=rank, world=3)
+
+    def both() -> None:
+        first = next(step)
+        for rank in (0, 2):
+            place.send("r", first_step=first, rank=rank, world=3)
+
+    def alone() -> None:
+        place.send("r", first_step=next(step), rank=0, world=3)
+
+    place.wait(180, each=both)
+    place.wait(180, each=alone)
+
+    opened, joined = place.alerts("r")
+    assert opened.startswith("Rank 1 has sent nothing since step 15")
+    assert joined.startswith("Ranks 1, 2 have sent nothing since step 111")
+
+
 def test_a_rank_that_comes_back_has_recovered(store: Store) -> None:
     """The other ranks' frames do not speak for it."""
     place = Place(store)

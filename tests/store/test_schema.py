@@ -6,6 +6,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from foreshock_service.errors import SchemaMismatch
+from foreshock_service.store.runs import insert_runs
 from foreshock_service.store.schema import (
     check_current,
     current_revision,
@@ -16,6 +17,12 @@ from foreshock_service.store.schema import (
 from foreshock_service.store.session import Store
 from foreshock_service.store.tables import metadata
 from sqlalchemy import inspect, text
+
+_ALERT = (
+    "INSERT INTO delivery (run_id, incident_number, transition, step, channel, payload, status, "
+    "attempts, next_attempt_at, created_at) "
+    "VALUES ('r', 1, 'opened', 1, 'c', '{}', 'p', 0, 1.0, 1.0)"
+)
 
 
 def _tables(url: str) -> set[str]:
@@ -50,6 +57,29 @@ def test_migrating_twice_changes_nothing(empty_url: str) -> None:
     store = Store(empty_url)
     assert head_revision() == current_revision(store)
     check_current(store)
+    store.close()
+
+
+def test_alerts_that_wait_live_through_a_change_of_their_key(empty_url: str) -> None:
+    """Down keeps one of two that differ in nothing but severity: the first."""
+    upgrade(empty_url, "0003")
+    store = Store(empty_url)
+    with store.write() as session:
+        row = {"run_id": "r", "name": "r", "created_at": 1.0, "heard_at": 1.0, "info": {}}
+        insert_runs(session, [row])
+        session.connection.execute(text(_ALERT))
+    upgrade(empty_url)
+    with store.write() as session:
+        session.connection.execute(
+            text(_ALERT.replace("status", "severity, status").replace("'p'", "'critical', 'p'"))
+        )
+        found = session.connection.execute(text("SELECT severity FROM delivery ORDER BY 1"))
+        assert list(found.scalars()) == ["critical", "warning"]
+    store.close()
+    downgrade(empty_url, "0003")
+    store = Store(empty_url)
+    with store.read() as session:
+        assert session.connection.execute(text("SELECT count(*) FROM delivery")).scalar() == 1
     store.close()
 
 

@@ -15,7 +15,7 @@ from foreshock_service.api.parameters import RunId
 from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.errors import Busy, TooLarge, Unprocessable
 from foreshock_service.incidents.comparison import compare
-from foreshock_service.pipeline.replay import replay_run
+from foreshock_service.pipeline.replay import config_in_force, replay_run
 
 router = APIRouter(tags=["replay"])
 
@@ -37,7 +37,7 @@ class AlertsView(BaseModel):
 
 
 class ReplayReport(BaseModel):
-    """A run under the default configuration (`before`) and under the one that was sent (`after`).
+    """A run under the configuration in force (`before`) and under the one that was sent (`after`).
 
     Frames from the first on were read, and `num_unread` left.
     """
@@ -87,7 +87,12 @@ async def post_replay(
 
 
 def _report(context: Context, run: str, config: EngineConfig) -> ReplayReport:
-    replay = replay_run(context.store, run, [EngineConfig(), config], max_values=MAX_VALUES)
+    replay = replay_run(
+        context.store,
+        run,
+        [config_in_force(context.store, run), config],
+        max_values=MAX_VALUES,
+    )
     before, after = replay.replayed
     difference = compare(before.incidents, after.incidents)
     return ReplayReport(

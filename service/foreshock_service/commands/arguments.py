@@ -1,8 +1,9 @@
-"""Arguments that several commands share, and the settings that come of them."""
+"""Arguments and ways to end that several commands share, and the settings that come of them."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -15,6 +16,9 @@ from foreshock_service.errors import Unprocessable
 from foreshock_service.settings import ServiceSettings
 
 MAX_CONFIG_BYTES: Final = 1 << 20
+INTERRUPTED: Final = 130
+CLOSED: Final = 141
+"""As shells say it: 128 and the number of the signal (SIGINT, SIGPIPE)."""
 
 
 def add_database_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,3 +68,10 @@ def detection_config(path: Path) -> EngineConfig:
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise Unprocessable(f"{path}: {reason or error}") from error
+
+
+def closed() -> int:
+    """End quietly, with the status for it: whoever read the output has enough."""
+    # Nothing more may be written, not even at the end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return CLOSED

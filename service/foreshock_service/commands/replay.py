@@ -14,7 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from foreshock_service.clipping.registry import RULES, values_of
 from foreshock_service.commands.arguments import (
+    INTERRUPTED,
     add_database_arguments,
+    closed,
     detection_config,
     settings_from,
 )
@@ -23,7 +25,7 @@ from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.incidents import IncidentChange
 from foreshock_service.errors import NotFound, ServiceError, Unprocessable
 from foreshock_service.pipeline.clipping import shadow_clipping, span_of
-from foreshock_service.pipeline.replay import replay_run
+from foreshock_service.pipeline.replay import config_in_force, replay_run
 from foreshock_service.settings import ServiceSettings
 from foreshock_service.store import head, runs
 from foreshock_service.store.schema import check_current
@@ -37,6 +39,11 @@ Chosen = dict[str, dict[str, float]]
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Read stored runs again under another configuration of detection; nothing is written. Exit "
+        "status: 0 within the budget, 1 above it, 2 something could not be replayed, 130 "
+        "interrupted, 141 nobody reads the output any more."
+    )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's id, or a name that one has")
     parser.add_argument("--all", action="store_true", help="every run of the database")
     parser.add_argument(
@@ -50,7 +57,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"alerts per 1000 steps that are accepted (default: {DEFAULT_BUDGET:g})",
     )
     parser.add_argument(
-        "--jsonl", type=Path, metavar="FILE", help="write the new notifications, one a line"
+        "--jsonl",
+        metavar="FILE",
+        help="write the new notifications, one a line; - for stdout, sentences then go to stderr",
     )
     parser.add_argument(
         "--clipping", action="store_true", help="replay published clipping rules instead"
@@ -76,21 +85,32 @@ def _run(args: argparse.Namespace) -> int:
     settings = settings_from(args)
     if settings is None:
         return 2
-    output = ReplayOutput(sys.stdout, sys.stderr)
+    lines = sys.stderr if args.jsonl == "-" else sys.stdout
+    output = ReplayOutput(lines, sys.stderr)
     try:
-        _check(args)
-        config = EngineConfig() if args.config is None else detection_config(args.config)
-        chosen = _chosen(args)
-        store = _open(settings)
+        status = _replay_or_clip(args, settings, output)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        return closed()
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except (ServiceError, SQLAlchemyError, OSError) as error:
         return output.refuse(str(error))
+
+
+def _replay_or_clip(
+    args: argparse.Namespace, settings: ServiceSettings, output: ReplayOutput
+) -> int:
+    _check(args)
+    config = None if args.config is None else detection_config(args.config)
+    chosen = _chosen(args)
+    store = _open(settings)
     try:
         wanted = _wanted(store, args)
         if args.clipping:
             return _clip(store, wanted, args, chosen, output)
         return _replay(store, wanted, args, config, output)
-    except (ServiceError, SQLAlchemyError, OSError) as error:
-        return output.refuse(str(error))
     finally:
         store.close()
 
@@ -164,16 +184,17 @@ def _replay(
     store: Store,
     wanted: list[str],
     args: argparse.Namespace,
-    config: EngineConfig,
+    config: EngineConfig | None,
     output: ReplayOutput,
 ) -> int:
-    configs = [EngineConfig()] if args.config is None else [EngineConfig(), config]
     name = None if args.config is None else str(args.config)
+    last = 0 if config is None else 1
     with output.notifications(args.jsonl) as write:
         for run_id in wanted:
+            configs = [config_in_force(store, run_id), *([] if config is None else [config])]
 
             def told(which: int, rank: int, change: IncidentChange, run_id: str = run_id) -> None:
-                if which == len(configs) - 1:
+                if which == last:
                     write(run_id, rank, change)
 
             replay = replay_run(

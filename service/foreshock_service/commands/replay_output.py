@@ -1,11 +1,11 @@
-"""What `foreshock replay` says: sentences on stdout, its progress on stderr, JSON in a file."""
+"""What `foreshock replay` says: sentences, its progress on stderr, JSON in a file or on stdout."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -38,7 +38,7 @@ class ReplayOutput:
 
     @contextmanager
     def notifications(
-        self, path: Path | None
+        self, path: str | None
     ) -> Iterator[Callable[[str, int, IncidentChange], None]]:
         """What takes the changes of the new configuration, and writes those that call a person.
 
@@ -48,7 +48,10 @@ class ReplayOutput:
         if path is None:
             yield lambda _run, _rank, _change: None
             return
-        with path.open("w", encoding="utf-8") as file:
+        with ExitStack() as stack:
+            file = sys.stdout
+            if path != "-":
+                file = stack.enter_context(Path(path).open("w", encoding="utf-8"))
 
             def write(run: str, rank: int, change: IncidentChange) -> None:
                 if change.transition in NOTIFIED:
@@ -74,7 +77,7 @@ class ReplayOutput:
         ranks = "" if len(replay.ranks) < 2 else f" on {len(replay.ranks)} ranks"
         self._say(f"{replay.run_id}{named}: {_count(before.num_steps, 'step')}{ranks}")
         self._recorded(replay)
-        self._say(f"  default: {_alerts(before)}")
+        self._say(f"  in force: {_alerts(before)}")
         if config is None:
             return
         self._say(f"  {config}: {_alerts(after)}")
@@ -125,16 +128,17 @@ class ReplayOutput:
         difference = compare(recorded.incidents, replay.replayed[0].incidents)
         count = _count(len(recorded.incidents), "incident")
         if difference.is_equal:
-            self._say(f"  recorded: {count}; the default configuration finds the same")
+            self._say(f"  recorded: {count}; the one in force finds the same")
             return
         reasons = "; ".join(recorded.reasons) or OTHER_VERSION
-        self._say(f"  recorded: {count}; the default configuration differs: {reasons}")
+        self._say(f"  recorded: {count}; the one in force differs: {reasons}")
         for text in difference.sentences():
             self._say(f"    {text}")
 
     def _say(self, text: str) -> None:
         self._clear()
         self._lines.write(_shown(text) + "\n")
+        self._lines.flush()
 
     def _clear(self) -> None:
         if self._on_terminal:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from foreshock.commands import Command
 
-from foreshock_service.commands.arguments import detection_config
+from foreshock_service.commands.arguments import INTERRUPTED, closed, detection_config
 from foreshock_service.commands.scan_output import Output
 from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.incidents import IncidentChange
@@ -24,15 +23,13 @@ from foreshock_service.pipeline.upload import PROJECT, Service, Upload, run_id_o
 from foreshock_service.settings import SenderSettings
 
 QUIET, INCIDENTS, UNREADABLE = 0, 1, 2
-INTERRUPTED: Final = 130
-CLOSED: Final = 141
-"""As shells say it: 128 and the number of the signal (SIGINT, SIGPIPE)."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run the service's detectors, row by row, over runs that lie on this disk. Exit status: 0 "
-        "nothing found, 1 incidents, 2 something could not be read."
+        "nothing found, 1 incidents, 2 something could not be read, 130 interrupted, 141 nobody "
+        "reads the output any more."
     )
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="files of any format, or folders"
@@ -77,9 +74,7 @@ def _run(args: argparse.Namespace) -> int:
             found = discover(args.paths, leave_out=written)
             return _scan_all(found, output, config, service)
     except BrokenPipeError:
-        # Whoever read has enough; nothing more may be written, not even at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLOSED
+        return closed()
     except KeyboardInterrupt:
         return INTERRUPTED
     except NotTaken as error:
@@ -138,11 +133,12 @@ def _upload(run: ImportedRun, service: Service | None) -> Upload | None:
 def _scan(run: ImportedRun, scan: Scan, output: Output, upload: Upload | None) -> None:
     """Tell and send what the run brings as it comes, once it has shown that it has a loss at all.
 
-    Of a run that breaks off, what came before is told and sent.
+    Of a run that breaks off, what came before is told and sent. A scan that is ended amid a run
+    says to the service that it has ended.
     """
     held: list[IncidentChange] = []
     has_loss = False
-    try:
+    with nullcontext() if upload is None else upload:
         for frame in run.frames():
             held += scan.push(frame)
             has_loss = has_loss or LOSS in frame.scalars
@@ -153,12 +149,6 @@ def _scan(run: ImportedRun, scan: Scan, output: Output, upload: Upload | None) -
                 for change in held:
                     output.told(run.name, change)
                 held.clear()
-    except Unreadable:
-        if upload is not None:
-            upload.finish()
-        raise
-    if upload is not None:
-        upload.finish()
 
 
 command = Command(

@@ -35,7 +35,7 @@ ROWS: Final = 2
 AGREED_ROWS: Final = 8
 GLOBAL_SHARE: Final = 0.5
 MAX_LISTED: Final = 8
-"""Ranks named in a sentence; `num_odd` counts them all."""
+"""Ranks named in a sentence, with the number of others; `odd_ranks` are all of those."""
 COMPARED: Final = ("mean", "std", "min", "max")
 
 Values = npt.NDArray[np.float64]
@@ -58,12 +58,14 @@ class WeightRow:
 @dataclass(slots=True)
 class _Known:
     """What is known of one weight: rows on which all agreed, whether it is sharded, the first
-    step at which it was apart, and its values on the row before."""
+    step at which it was apart, its values on the row before, and rows in a row on which it was
+    apart."""
 
     agreed: int = 0
     sharded: bool = False
     since: int | None = None
     before: tuple[float, ...] = ()
+    rows: int = 0
 
 
 class RankComparison:
@@ -72,7 +74,6 @@ class RankComparison:
     def __init__(self) -> None:
         self._key: list[int] = []
         self._known: dict[str, _Known] = {}
-        self._rows = 0
 
     def push(self, rows: Mapping[int, WeightRow], hosts: Mapping[int, str]) -> list[Finding]:
         """Findings of one step that every rank has; the lowest rank's row stands for the step."""
@@ -80,16 +81,12 @@ class RankComparison:
         base = rows[ranks[0]]
         key = [base.attempt, *ranks]
         if key != self._key:
-            self._key, self._known, self._rows = key, {}, 0
+            self._key, self._known = key, {}
         names, values = _aligned([rows[rank] for rank in ranks])
         if not names:
             return []
         apart = self._learn(names, values, base.step)
         if not apart:
-            self._rows = 0
-            return []
-        self._rows += 1
-        if self._rows < ROWS:
             return []
         return self._findings(base, names, values, apart, ranks, hosts)
 
@@ -97,23 +94,22 @@ class RankComparison:
         """Everything that `restore` needs, as JSON values."""
         return {
             "key": self._key,
-            "rows": self._rows,
             "known": {
-                name: [item.agreed, item.sharded, item.since, list(item.before)]
+                name: [*(item.agreed, item.sharded, item.since, list(item.before), item.rows)]
                 for name, item in self._known.items()
             },
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""
-        self._key, self._rows = [int(part) for part in state["key"]], int(state["rows"])
+        self._key = [int(part) for part in state["key"]]
         self._known = {
-            name: _Known(int(agreed), bool(sharded), since, tuple(before))
-            for name, (agreed, sharded, since, before) in state["known"].items()
+            name: _Known(int(agreed), bool(sharded), since, tuple(before), int(rows))
+            for name, (agreed, sharded, since, before, rows) in state["known"].items()
         }
 
     def _learn(self, names: Sequence[str], values: Values, step: int) -> list[int]:
-        """Take a row in; the replicas that are apart on it."""
+        """Take a row in; the replicas that are apart on it and were on the rows before."""
         spread = (values.max(axis=0) - values.min(axis=0)).max(axis=1)
         differs = spread > SLACK * _rms(values)
         apart = []
@@ -129,9 +125,11 @@ class RankComparison:
                 known.agreed += moved and not differs[i]
             elif differs[i]:
                 known.since = step if known.since is None else known.since
-                apart.append(i)
+                known.rows += 1
+                if known.rows >= ROWS:
+                    apart.append(i)
             else:
-                known.since = None
+                known.since, known.rows = None, 0
         return apart
 
     def _findings(
@@ -158,13 +156,16 @@ class RankComparison:
         everywhere = together > 1 and together >= GLOBAL_SHARE * num_compared
         odd = _odd(values[:, apart], ranks)
         listed = odd[:MAX_LISTED]
+        more = f" and {len(odd) - MAX_LISTED} more" if len(odd) > MAX_LISTED else ""
         evidence: dict[str, float | int | str] = {
-            "ranks": ", ".join(str(rank) for rank in listed),
+            "ranks": ", ".join(str(rank) for rank in listed) + more,
             "num_odd": len(odd),
             "num_ranks": len(ranks),
             "num_apart": len(apart),
             "num_compared": num_compared,
         }
+        if more:
+            evidence["odd_ranks"] = ", ".join(str(rank) for rank in odd)
         where = list(dict.fromkeys(hosts[rank] for rank in listed if hosts.get(rank)))
         if where:
             evidence["host"] = ", ".join(where)

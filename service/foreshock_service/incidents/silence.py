@@ -39,8 +39,8 @@ HABIT_FACTOR: Final = 2.0
 LONGEST_SECONDS: Final = 12 * 3600.0
 CRITICAL_FACTOR: Final = 5.0
 PROLONG_FACTOR: Final = 1.25
-MAX_LISTED: Final = 8
-"""Ranks named in a sentence; `num_silent` counts them all."""
+MAX_HOSTS: Final = 8
+"""Hosts named in a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,16 +154,34 @@ def begin(silence: Silence, *, number: int) -> IncidentChange:
     return change(opened, Transition.OPENED, step=step)
 
 
-def worsen(incident: Incident, silence: Silence) -> IncidentChange | None:
-    """The change of an open silence that has become graver, or spread to the whole run."""
+def worsen(
+    incident: Incident, silence: Silence, ranks: Sequence[RankSeen]
+) -> IncidentChange | None:
+    """The change of an open silence that has become graver, or spread to other ranks of `ranks`,
+    or to the whole run."""
     severity = graver(incident.severity, silence.severity)
-    spread = "ranks" in incident.evidence and not silence.ranks
-    if severity is incident.severity and not spread:
+    named = _named(incident)
+    joined = named and any(rank.rank not in named for rank in silence.ranks)
+    spread = bool(named and not silence.ranks)
+    if severity is incident.severity and not joined and not spread:
         return None
-    evidence = _evidence(silence) if spread else {**incident.evidence, **_length(silence.seconds)}
-    step = silence.seen.step if spread and silence.seen.step is not None else incident.updated_step
+    evidence, step = {**incident.evidence, **_length(silence.seconds)}, incident.updated_step
+    if spread:
+        evidence, step = _evidence(silence), max(step, silence.seen.step or 0)
+    elif joined:
+        evidence = _evidence(_together(incident, silence, ranks))
+        # The step of those that go on: who is silent may all stand at one.
+        step = max([step, *(rank.step for rank in ranks if rank.step is not None)])
     worse = replace(incident, severity=severity, evidence=evidence, updated_step=step)
     return change(worse, Transition.ESCALATED, step=step)
+
+
+def _together(incident: Incident, silence: Silence, ranks: Sequence[RankSeen]) -> Silence:
+    """A silence with the ranks that its incident names and that have not come back since."""
+    named, before = _named(incident), heard_at_of(incident)
+    others = [rank for rank in ranks if rank.rank in named and rank.heard_at <= before]
+    every = {rank.rank: rank for rank in (*others, *silence.ranks)}
+    return replace(silence, ranks=tuple(every[number] for number in sorted(every)))
 
 
 def prolong(incident: Incident, silence: Silence) -> Incident | None:
@@ -256,10 +274,10 @@ def _evidence(silence: Silence) -> dict[str, float | int | str]:
     if seen.pace.usual is not None:
         evidence["usual_seconds"] = float(f"{seen.pace.usual:.3g}")
     if silence.ranks:
-        listed = ", ".join(str(rank.rank) for rank in silence.ranks[:MAX_LISTED])
-        evidence["ranks"] = listed
+        # All of them, for whoever waits for them to come back: the sentence names the first.
+        evidence["ranks"] = ", ".join(str(rank.rank) for rank in silence.ranks)
         evidence["num_silent"] = len(silence.ranks)
         hosts = sorted({rank.host for rank in silence.ranks if rank.host})
         if hosts:
-            evidence["host"] = ", ".join(hosts[:MAX_LISTED])
+            evidence["host"] = ", ".join(hosts[:MAX_HOSTS])
     return evidence

@@ -9,6 +9,8 @@ from typing import Final
 from foreshock_service.domain.incidents import Incident, State, Transition
 
 SILENT_CLIENT: Final = "silent_client"
+MAX_LISTED: Final = 8
+"""Ranks named in a sentence; the evidence has them all."""
 Evidence = Mapping[str, float | int | str]
 
 
@@ -61,7 +63,11 @@ def _who(evidence: Evidence) -> str:
     if "ranks" not in evidence:
         return "The run"
     hosts = f" on {evidence['host']}" if evidence.get("host") else ""
-    return f"{'Ranks' if _is_many(evidence) else 'Rank'} {evidence['ranks']}{hosts}"
+    ranks = str(evidence["ranks"]).split(", ")
+    more = f" and {len(ranks) - MAX_LISTED} more" if len(ranks) > MAX_LISTED else ""
+    return (
+        f"{'Ranks' if _is_many(evidence) else 'Rank'} {', '.join(ranks[:MAX_LISTED])}{more}{hosts}"
+    )
 
 
 def _is_many(evidence: Evidence) -> bool:

@@ -10,6 +10,7 @@ from foreshock_service.clipping.account import ShadowResult
 from foreshock_service.clipping.shadow import Shadow, SickSteps
 from foreshock_service.domain.incidents import Incident, State
 from foreshock_service.errors import NotFound
+from foreshock_service.incidents.silence_words import SILENT_CLIENT
 from foreshock_service.store import head, runs, schemas
 from foreshock_service.store.frames import read_frames
 from foreshock_service.store.incidents import list_incidents
@@ -117,12 +118,13 @@ def shadow_clipping(
 
 
 def sick_steps(session: ReadSession, run_id: str, rank: int) -> list[SickSteps]:
-    """The steps of a rank's recorded incidents, from the onset to the recovery."""
+    """The steps of a rank's recorded incidents, from the onset to the recovery; not those in which
+    it sent nothing, which says nothing of its gradients."""
     stored = list_incidents(session, run_id, limit=MAX_INCIDENTS)
     return [
         SickSteps(item.incident.onset_step, _end(item.incident))
         for item in stored
-        if item.rank == rank
+        if item.rank == rank and item.incident.kind != SILENT_CLIENT
     ]
 
 

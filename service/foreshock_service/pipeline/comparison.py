@@ -21,7 +21,7 @@ from foreshock_service.domain.frames import Frame
 from foreshock_service.domain.incidents import Incident, IncidentChange
 from foreshock_service.incidents.tracker import IncidentTracker
 
-STATE_FORMAT: Final = 1
+STATE_FORMAT: Final = 2
 _COLUMNS: Final = [STATISTICS.index(name) for name in (*COMPARED, "count")]
 
 

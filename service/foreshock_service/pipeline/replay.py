@@ -15,12 +15,14 @@ import numpy as np
 from foreshock.wire import KINDS, FrameFlag, measured_flag
 
 from foreshock_service.detectors.config import EngineConfig
+from foreshock_service.domain.detection_rules import in_force
 from foreshock_service.domain.facts import RunFacts, facts_of
 from foreshock_service.domain.frames import Frame
 from foreshock_service.domain.incidents import Incident, IncidentChange, State
 from foreshock_service.incidents.comparison import RankedIncident
+from foreshock_service.incidents.silence_words import SILENT_CLIENT
 from foreshock_service.pipeline.session import DetectionSession
-from foreshock_service.store import detection, head, incidents, runs
+from foreshock_service.store import detection, detection_rules, head, incidents, runs
 from foreshock_service.store.frames import read_frames
 from foreshock_service.store.session import Store
 
@@ -67,6 +69,21 @@ class RunReplay:
     num_unread: int
     replayed: tuple[Replayed, ...]
     recorded: Recorded
+
+
+def config_in_force(store: Store, run_id: str) -> EngineConfig:
+    """The configuration that the live service goes by for a run: its own, its project's, default.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    with store.read() as session:
+        document = in_force(*detection_rules.of_run(session, runs.get(session, run_id)))
+    try:
+        return EngineConfig.from_document(document)
+    except ValueError:
+        # Set under another version: detection goes by its defaults.
+        return EngineConfig()
 
 
 @dataclass(slots=True)
@@ -178,7 +195,8 @@ def _is_bare(frame: Frame) -> bool:
 
 def _recorded(store: Store, run_id: str, ranks: Sequence[int], num_bare: int) -> Recorded:
     with store.read() as session:
-        stored = incidents.list_incidents(session, run_id, limit=MAX_INCIDENTS)
+        every = incidents.list_incidents(session, run_id, limit=MAX_INCIDENTS)
+        stored = [item for item in every if not _is_of_another_stage(item.incident)]
         behind = 0
         for rank in ranks:
             newest = head.get(session, run_id, rank)
@@ -201,6 +219,12 @@ def _recorded(store: Store, run_id: str, ranks: Sequence[int], num_bare: int) ->
         incidents=tuple(RankedIncident(item.rank, item.incident) for item in reversed(stored)),
         reasons=tuple(reasons),
     )
+
+
+def _is_of_another_stage(incident: Incident) -> bool:
+    """Told of what did not come, or of all ranks together: the frames of one rank hold neither."""
+    # `replica_divergence` is told from the scalars of one rank, too; only that one can be replayed.
+    return incident.kind == SILENT_CLIENT or "num_compared" in incident.evidence
 
 
 def _frames(count: int) -> str:

@@ -12,10 +12,9 @@ from typing import Final
 
 from foreshock_service.domain.alerts import AlertRun
 from foreshock_service.domain.incidents import Incident, IncidentChange, State, Transition
-from foreshock_service.domain.silences import silence_over, told_after
+from foreshock_service.domain.silences import Silence, silence_over, told_after
 from foreshock_service.incidents import lifecycle
-from foreshock_service.store import deliveries, silences, withheld
-from foreshock_service.store.incidents import StoredIncident
+from foreshock_service.store import deliveries, incidents, silences, withheld
 from foreshock_service.store.session import WriteSession
 from foreshock_service.store.withheld import Withheld
 
@@ -38,12 +37,14 @@ def tell(session: WriteSession, change: IncidentChange, *, to: Audience) -> None
     """Put a change into the outbox, together with what was withheld before it, or withhold it."""
     if not to.channels:
         return
+    # Silences before what they withhold, as whoever ends one locks them.
+    live = silences.live_held(session, now=to.now)
     earlier = withheld.take(session, to.run.run_id, change.incident.number)
     kept = Withheld(
         transitions=(*(earlier.transitions if earlier else ()), change.transition),
         since=earlier.since if earlier else to.now,
     )
-    if _is_silenced(session, change.incident, kept, to=to):
+    if _is_silenced(session, change.incident, kept, live, to=to):
         return
     if earlier is None:
         deliveries.enqueue(session, change, run=to.run, channels=to.channels, now=to.now)
@@ -51,17 +52,29 @@ def tell(session: WriteSession, change: IncidentChange, *, to: Audience) -> None
         _release(session, change.incident, kept, changed_at=to.now, to=to)
 
 
-def look_again(session: WriteSession, stored: StoredIncident, *, to: Audience) -> None:
+def look_again(session: WriteSession, number: int, *, to: Audience) -> None:
     """Tell what was withheld of an incident, unless a silence is over it still."""
-    kept = withheld.take(session, stored.run_id, stored.number)
-    if kept is not None and not _is_silenced(session, stored.incident, kept, to=to):
+    run_id = to.run.run_id
+    live = silences.live_held(session, now=to.now)
+    # Locked first, then read: what changes the incident meanwhile waits, and tells it by itself.
+    kept = withheld.take(session, run_id, number)
+    if kept is None:
+        return
+    stored = incidents.get_incidents(session, run_id, [number]).get(number)
+    if stored is None:
+        withheld.drop(session, run_id, number)
+    elif not _is_silenced(session, stored.incident, kept, live, to=to):
         _release(session, stored.incident, kept, changed_at=stored.updated_at, to=to)
 
 
 def _is_silenced(
-    session: WriteSession, incident: Incident, kept: Withheld, *, to: Audience
+    session: WriteSession,
+    incident: Incident,
+    kept: Withheld,
+    live: Sequence[Silence],
+    *,
+    to: Audience,
 ) -> bool:
-    live = silences.live(session, now=to.now)
     over = silence_over(live, incident, to.run, now=to.now)
     if over is None:
         return False

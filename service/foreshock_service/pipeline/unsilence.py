@@ -11,7 +11,7 @@ from typing import Final
 from foreshock_service.domain.alerts import AlertRun
 from foreshock_service.pipeline.telling import Audience, look_again
 from foreshock_service.settings import ServiceSettings
-from foreshock_service.store import incidents, runs, withheld
+from foreshock_service.store import runs, withheld
 from foreshock_service.store.session import Store
 
 BATCH: Final = 64
@@ -24,11 +24,7 @@ def unsilence_once(store: Store, settings: ServiceSettings, now: float) -> int:
         due = withheld.due(session, now=now, limit=BATCH)
     for run_id, number in due:
         with store.write() as session:
-            found = incidents.get_incidents(session, run_id, [number]).get(number)
-            if found is None:
-                withheld.drop(session, run_id, number)
-                continue
             about = AlertRun.of(runs.get(session, run_id))
             to = Audience(run=about, channels=settings.channels(), now=now)
-            look_again(session, found, to=to)
+            look_again(session, number, to=to)
     return len(due)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx
@@ -27,7 +29,7 @@ from foreshock.wire import (
 from foreshock.wire.text import fit_name
 
 from foreshock_service.domain.frames import Frame
-from foreshock_service.errors import NotTaken
+from foreshock_service.errors import NotTaken, Unreadable
 
 PROJECT: Final = "imported"
 BATCH_FRAMES: Final = 512
@@ -39,6 +41,8 @@ MAX_NAME_LENGTH: Final = 256
 TIMEOUT_SECONDS: Final = 60.0
 MAX_TRIES: Final = 30
 PAUSE_SECONDS: Final = 1.0
+BROKEN_OFF_SEQ: Final = 1 << 40
+"""Above the number of any batch, so that the same files sent again go on where this ended."""
 _LATER: Final = frozenset({429, 503})
 _HASHED_AT_ONCE: Final = 1 << 20
 
@@ -94,20 +98,22 @@ class Service:
             self._answer("POST", "/api/v1/schemas", json=schema.to_json())
             self._known.add(schema.hash)
 
-    def send(self, batch: FrameBatch) -> None:
-        """Send a batch until it is stored.
+    def send(self, batch: FrameBatch, *, tries: int = MAX_TRIES) -> None:
+        """Send a batch until it is stored, or has been refused for now so many times.
 
         Raises:
             NotTaken: the service refuses it, or is away for too long.
         """
         headers = {"Content-Type": CONTENT_TYPE, "Content-Encoding": "zstd"}
         body = self._compressor.compress(encode_batch(batch))
-        answer = self._answer("POST", "/api/v1/frames", content=body, headers=headers)
+        answer = self._answer("POST", "/api/v1/frames", tries, content=body, headers=headers)
         if "seq" not in answer:
             raise NotTaken("the answer is not from a Foreshock service: check the address")
 
-    def _answer(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        for left in reversed(range(MAX_TRIES)):
+    def _answer(
+        self, method: str, path: str, tries: int = MAX_TRIES, **request: Any
+    ) -> dict[str, Any]:
+        for left in reversed(range(tries)):
             try:
                 response = self._client.request(method, path, **request)
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
@@ -139,7 +145,8 @@ class Upload:
     """One run on its way: frames in, batches out.
 
     An attempt has sequence numbers of its own. `started` goes with the first batch of each,
-    `finished` alone behind the last. Nothing is sent before the first frame with a loss.
+    `finished` alone behind the last. Nothing is sent before the first frame with a loss. As a
+    context it ends the run, however the block ends.
     """
 
     def __init__(self, service: Service, run_id: str, about: dict[str, Any]) -> None:
@@ -150,7 +157,26 @@ class Upload:
         self._num_bytes = 0
         self._seqs: dict[int, int] = {}
         self._newest: Frame | None = None
+        self._sent: Frame | None = None
         self._has_loss = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and not isinstance(error, Unreadable):
+            self._break_off()
+            return
+        try:
+            self.finish()
+        except BaseException:
+            self._break_off()
+            raise
 
     def push(self, frame: Frame) -> None:
         """Take the next frame in; sends a batch when one is full, or cannot hold this frame."""
@@ -168,13 +194,21 @@ class Upload:
         """Send what is left, and that the run has ended."""
         self._flush()
         if self._newest is not None and self._has_loss:
-            ended = Event(
-                kind="finished",
-                wall_time=_finite(self._newest.wall_time),
-                step=self._newest.step,
-                data={"status": "finished"},
-            )
-            self._send(self._newest.attempt, [], (ended,))
+            self._send(self._newest.attempt, [], (_ended(self._newest),))
+
+    def _break_off(self) -> None:
+        """Say that the run has ended where this upload did: nothing of it is alive.
+
+        Frames that wait stay: a part of a batch would stand in the way of the whole one when the
+        same files are sent again.
+        """
+        last = self._sent
+        if last is None:
+            return
+        origin = Origin(run=self._run_id, attempt=last.attempt)
+        seq = BROKEN_OFF_SEQ + self._seqs[last.attempt]
+        with suppress(NotTaken):
+            self._service.send(_batch(origin, seq, [], None, (_ended(last),)), tries=1)
 
     def _flush(self) -> None:
         if not self._has_loss:
@@ -187,7 +221,12 @@ class Upload:
             started = Event(
                 kind="started", wall_time=_finite(first.wall_time), data=dict(self._about)
             )
-            self._send(first.attempt, frames, (started,) if begins else ())
+            before, self._sent = self._sent, frames[-1]
+            try:
+                self._send(first.attempt, frames, (started,) if begins else ())
+            except NotTaken:
+                self._sent = before
+                raise
 
     def _send(self, attempt: int, frames: list[Frame], events: tuple[Event, ...]) -> None:
         seq = self._seqs.get(attempt, 0)
@@ -198,6 +237,15 @@ class Upload:
         self._service.send(
             _batch(Origin(run=self._run_id, attempt=attempt), seq, frames, schema, events)
         )
+
+
+def _ended(last: Frame) -> Event:
+    return Event(
+        kind="finished",
+        wall_time=_finite(last.wall_time),
+        step=last.step,
+        data={"status": "finished"},
+    )
 
 
 def _batch(

@@ -142,7 +142,7 @@ class Watchdog:
         else:
             change = silence.come_back(incident, ranks, heard_at=run.heard_at)
             if change is None and found is not None:
-                change = silence.worsen(incident, found)
+                change = silence.worsen(incident, found, ranks)
                 longer = silence.prolong(incident, found)
         new = longer if change is None else change.incident
         if new is None:

@@ -45,8 +45,9 @@ def enqueue(
 ) -> int:
     """Put one alert a channel into the outbox, in the caller's transaction; how many were new.
 
-    The same change for the same channel is kept once, so that detection may repeat its work. Its
-    message carries `id`, which receivers can use to recognise a message that is sent again.
+    The same change for the same channel is kept once, so that detection may repeat its work; a
+    graver one at the same step is another. Its message carries `id`, which receivers can use to
+    recognise a message that is sent again.
     `withheld_since` is when a silence first withheld it.
     """
     if not channels:
@@ -58,6 +59,7 @@ def enqueue(
             "incident_number": change.incident.number,
             "transition": str(change.transition),
             "step": change.step,
+            "severity": str(change.incident.severity),
             "channel": channel,
             "payload": {"id": f"msg_{uuid.uuid4().hex}", "created_at": now, **message},
             "status": "pending",

@@ -67,6 +67,21 @@ def live(session: ReadSession, *, now: float) -> list[Silence]:
     return listed(session, now=now, state=SilenceState.LIVE, limit=MAX_STANDING)
 
 
+def live_held(session: WriteSession, *, now: float) -> list[Silence]:
+    """Every silence that is in force at `now`, kept from being ended until the transaction does.
+
+    Whoever ends one then sees, and may look at again, what was withheld because of it.
+    """
+    query = (
+        select(silence)
+        .where(silence.c.starts_at <= now, silence.c.ends_at > now)
+        .order_by(silence.c.silence_id.desc())
+        .limit(MAX_STANDING)
+        .with_for_update(read=True)
+    )
+    return [_silence(row) for row in session.connection.execute(query)]
+
+
 def end(session: WriteSession, silence_id: int, *, now: float) -> Silence:
     """End a silence now.
 

@@ -270,6 +270,7 @@ delivery = Table(  # the outbox: one notification to one place, committed with i
     Column("incident_number", Integer, nullable=False),
     Column("transition", String(16), nullable=False),
     Column("step", BigInteger, nullable=False),
+    Column("severity", String(16), nullable=False),
     Column("channel", String(64), nullable=False),
     Column("payload", JSON, nullable=False),
     Column("status", String(16), nullable=False),  # pending | sending | delivered | failed
@@ -279,7 +280,11 @@ delivery = Table(  # the outbox: one notification to one place, committed with i
     Column("last_error", Text),
     Column("created_at", Double, nullable=False),
     Column("delivered_at", Double),
-    UniqueConstraint("run_id", "incident_number", "transition", "step", "channel"),
+    UniqueConstraint(
+        # By its severity, too: a silent run stands at one step and is escalated more than once.
+        *("run_id", "incident_number", "transition", "step", "severity", "channel"),
+        name="uq_delivery_change",
+    ),
     Index("ix_delivery_status_next_attempt_at", "status", "next_attempt_at"),
 )
 

@@ -71,5 +71,16 @@ def due(session: ReadSession, *, now: float, limit: int) -> list[tuple[str, int]
 
 
 def look_now(session: WriteSession, *, now: float) -> None:
-    """Look at all of them again: a silence was ended before its time."""
-    session.connection.execute(update(withheld).where(withheld.c.look_at > now).values(look_at=now))
+    """Look at all of them again: a silence was ended before its time.
+
+    Rows are locked in their order, so that two that do so at once wait and do not deadlock.
+    """
+    later = withheld.c.look_at > now
+    rows = (
+        select(withheld.c.run_id, withheld.c.incident_number)
+        .where(later)
+        .order_by(withheld.c.run_id, withheld.c.incident_number)
+        .with_for_update()
+    )
+    session.connection.execute(rows).all()
+    session.connection.execute(update(withheld).where(later).values(look_at=now))
