@@ -113,7 +113,19 @@ def _non_finite(incident: Incident) -> str:
     )
 
 
+def _place(incident: Incident, what: str) -> str:
+    """A tensor that left its place among its peers: how far it jumped itself nobody says."""
+    ratio = _number(incident, "ratio")
+    size = "" if ratio is None else f" {_times(ratio)}"
+    return (
+        f"The {what} of {incident.group or 'one layer'} stands{size} above its usual place "
+        f"among the others from step {incident.onset_step}"
+    )
+
+
 def _gradient(incident: Incident) -> str:
+    if incident.evidence.get("statistic") == "place":
+        return _place(incident, "gradient")
     ratio = _number(incident, "ratio")
     size = "" if ratio is None else f" to {_times(ratio)} its usual size"
     if incident.group is None:
@@ -201,6 +213,8 @@ def _plasticity(incident: Incident) -> str:
 def _update(incident: Incident) -> str:
     if incident.evidence.get("cause") == "reset":
         return _reset(incident)
+    if incident.evidence.get("statistic") == "place":
+        return _place(incident, "update")
     ratio = _number(incident, "ratio")
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
         return f"Updates of {incident.group or 'the weights'} left their baseline"
