@@ -22,7 +22,7 @@ def test_gradients_below_epsilon_are_told_of_nobody() -> None:
 def test_the_sentence_has_epsilon_and_the_gradients() -> None:
     """Both numbers stand side by side."""
     change = changes_of(tiny_gradients())[0]
-    assert "the optimizer's epsilon (1e-08) is as large as the gradients (" in change.sentence
+    assert "the optimizer's epsilon (1e-08) outweighs gradients of " in change.sentence
 
 
 def test_one_matrix_is_named() -> None:

@@ -203,7 +203,9 @@ def _plasticity(incident: Incident) -> str:
         loss = f" (the loss recovers to {_plain(now)}, to {_plain(before)} before)"
     units = ""
     if value is not None and start is not None:
-        units = f", {100 * value:.0f} % are off, {100 * start:.0f} % when the run began"
+        zeros = incident.evidence.get("statistic") == "zero_frac"
+        are = "of its outputs are zero" if zeros else "of them are off"
+        units = f", {100 * value:.0f} % {are}, {100 * start:.0f} % when the run began"
     return (
         f"Each new task is learned worse{loss} and units of {where} have fallen silent "
         f"since step {incident.onset_step}{units}"
@@ -277,29 +279,29 @@ def _reset(incident: Incident) -> str:
 
 def _held_down(incident: Incident) -> str:
     """Small updates whose cause is known."""
-    whose, since = incident.group or "the weights", f"since step {incident.onset_step}"
+    of, since = incident.group or "the weights", f"since step {incident.onset_step}"
     value, cause = _number(incident, "value"), incident.evidence.get("cause")
     share = "" if value is None else f" to {_plain(value)} of their size"
     eps = _number(incident, "eps")
     if cause == "epsilon" and value is not None and eps is not None:
         return (
-            f"Updates of {whose} are held down {since}: the optimizer's epsilon ({_plain(eps)}) "
-            f"is as large as the gradients ({_plain(value)})"
+            f"Updates of {of} are held down {since}: the optimizer's epsilon ({_plain(eps)}) "
+            f"outweighs gradients of {_plain(value)}"
         )
     if cause == "momentum":
-        return f"Updates of {whose} have no momentum any more {since}"
+        return f"Updates of {of} have no momentum any more {since}"
     if cause == "second moment":
         return (
-            f"Updates of {whose} fell{share} {since} and the gradients did not: "
+            f"Updates of {of} fell{share} {since} and the gradients did not: "
             "the second moment is out of date"
         )
     if cause == "loss scale":
         return (
-            f"Updates of {whose} fell{share} {since} with gradients that all became smaller alike: "
+            f"Updates of {of} fell{share} {since} with gradients that all became smaller alike: "
             "the second moment is out of date"
         )
     return (
-        f"Updates of {whose} fell{share} {since} and the gradients did not: "
+        f"Updates of {of} fell{share} {since} and the gradients did not: "
         "their learning rate is lost"
     )
 
@@ -334,7 +336,7 @@ def _underflow(incident: Incident) -> str:
     if statistic == "share_outside" and value is not None:
         return (
             f"Gradients of {_subject(incident)} underflow since step {incident.onset_step}: "
-            f"{100 * value:.0f} % of its elements are too small for {name}"
+            f"{100 * value:.0f} % of its non-zero elements are too small for {name}"
         )
     share = "" if value is None else f", {100 * value:.0f} % of its elements are exactly zero"
     if kind == "weight":
@@ -349,9 +351,10 @@ def _overflow(incident: Incident) -> str:
         return f"The loss scale has collapsed to{size} at step {incident.onset_step}"
     if incident.evidence.get("statistic") == "share_outside":
         name = incident.evidence.get("number_format")
-        return (
-            f"{_subject(incident)} holds values too large for {name} at step {incident.onset_step}"
-        )
+        verb = "comes near the end of"
+        if str(name).startswith(("float16", "float8")):
+            verb = "holds values too large for"
+        return f"{_subject(incident)} {verb} {name} at step {incident.onset_step}"
     where = f"{_subject(incident)} reaches{size} at step {incident.onset_step}"
     return f"{where}, and float16 ends at 65504"
 
