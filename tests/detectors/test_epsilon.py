@@ -64,3 +64,10 @@ def test_large_gradients_are_remembered_as_long_as_the_optimizer_does() -> None:
     for name in trace.names("gradient"):
         trace.scale(name, np.where(np.arange(80) < 20, 1e10, 1.0))
     assert told_by("epsilon", trace) == []
+
+
+def test_a_run_that_is_seen_from_its_middle_on_is_quiet() -> None:
+    """It may have converged long before its first row."""
+    trace = tiny_gradients()
+    trace.steps = trace.steps + 5000
+    assert told_by("epsilon", trace) == []

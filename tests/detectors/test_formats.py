@@ -220,3 +220,10 @@ def test_state_is_bytes() -> None:
         session.push(frame)
     state = session.engine.state()
     assert decode_state(encode_state(state))["detectors"].keys() == {"formats"}
+
+
+def test_rounding_is_quiet_in_a_run_that_is_seen_from_its_middle_on() -> None:
+    """It may have converged long before its first row."""
+    trace = lost_in_rounding()
+    trace.steps = trace.steps + 5000
+    assert told_by("formats", trace) == []
