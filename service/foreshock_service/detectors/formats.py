@@ -12,7 +12,7 @@
 - `precision_underflow` of updates, from every row: half of the matrices of bfloat16 weights have
   updates below 2^-9 of the weight, half a unit in its last place, and half of their elements do not
   change; on 100 rows in which the loss has not come down by 2 %, while the rate is at half of its
-  largest or above and the loss above a tenth of its start; in runs that are seen from their first steps on.
+  largest or above and the loss above a tenth of its start; in runs seen from their start.
 
 Bins are of four exponents and count only where they lie beyond a limit altogether. Formats that
 nobody uses are not asked about: small gradients in float32 are no fault.

@@ -7,7 +7,7 @@ The run's update size is the median over weight matrices of log2(rms of update /
   restart is no news, and a rate beyond all before it is; where no rate is logged, the largest of
   the whole run counts. Names nobody: when all updates grow, a
   rate, an accumulator or a lost second moment did it. `growth` tells of single tensors.
-- `update_too_small`, one finding after 30 rows: with an optimizer of the Adam family, whose updates
+- `update_too_small`, on 30 rows: with an optimizer of the Adam family, whose updates
   are about as large as the learning rate, the median rms of update / rate is below 0.02; with any
   other, the update size is below 2e-6 while the rate is at half of its largest or above.
 
@@ -15,9 +15,9 @@ A run that has learned is exempt from the second: gradients that shrink faster t
 of their squares make small updates, and are no fault. A rate that a schedule takes to zero at the
 end is sound: the first rule for small updates divides by it, the second waits for it to be high.
 
-- `update_too_small` of a run that did move: the size per learning rate has fallen by 4 octaves (7
-  without an optimizer of the Adam family) against the median of 60 rows before, within 20 rows, and
-  stays there for 20. Converging is slower than that.
+- `update_too_small` of a run that did move: the size per learning rate stands for 20 rows 4 octaves
+  (7 without an optimizer of the Adam family) below the median of the last 60 rows that did not.
+  Converging is slower than that, so that the median goes along with it.
 Source: SageMaker Debugger's WeightUpdateRatio (1e-8, 10) for the idea; Adam's update is at most
 about one rate an element (Kingma & Ba 2015, section 2.1).
 """
