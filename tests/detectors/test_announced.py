@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,7 +15,9 @@ from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Severity
 from foreshock_service.pipeline.session import DetectionSession
 
+from tests.detectors.faults import FIRST, lonely_update, too_easy_data
 from tests.detectors.traces import Trace, changes_of, healthy, opened, told_by
+from tests.docs.markdown import ROOT
 
 CHANGE, ROWS = 200, 420
 
@@ -193,6 +196,35 @@ def test_a_run_that_had_not_learned_is_not_stuck_by_the_change() -> None:
     trace.scalars["loss"] = np.random.default_rng(0).normal(5, 0.2, ROWS)
     trace.scalars["loss"][40:] *= 2
     assert opened(trace) == []
+
+
+def test_a_run_that_was_joined_still_is() -> None:
+    """What it had learned before it was seen nobody knows after the change either."""
+    trace = announce(healthy(ROWS), 60)
+    trace.steps = trace.steps + 5000
+    trace.facts = RunFacts(optimizer="AdamW")
+    trace.scalars["loss"] = np.random.default_rng(0).normal(2, 0.02, ROWS)
+    trace.scalars["lr"] = np.full(ROWS, 1.0)
+    for name in trace.names("update"):
+        trace.scale(name, 1e-3)
+    assert told_by("updates", trace) == []
+    trace.steps = trace.steps - 5000
+    assert [f.kind for f in told_by("updates", trace)] == ["update_too_small"]
+
+
+def test_data_that_are_easier_on_purpose_are_no_windfall() -> None:
+    """The smallest loss of before is no measure, nor is a place among peers."""
+    trace = announce(too_easy_data(), 120)
+    assert told_by("windfall", trace) == []
+    trace = announce(lonely_update(), FIRST)
+    assert told_by("lone", trace) == []
+
+
+def test_what_begins_anew_is_on_the_page() -> None:
+    """Every detector that forgets is listed where people read of it."""
+    text = (ROOT / "docs" / "detection.md").read_text()
+    (line,) = re.findall(r"\n- ([^.]*) begin as in a new run", text)
+    assert sorted(BEGIN_ANEW) == sorted(re.findall("`([a-z_]+)`", line))
 
 
 def test_what_begins_anew_exists() -> None:

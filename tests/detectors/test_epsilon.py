@@ -22,7 +22,7 @@ def test_gradients_below_epsilon_are_told_of_nobody() -> None:
 def test_the_sentence_has_epsilon_and_the_gradients() -> None:
     """Both numbers stand side by side."""
     change = changes_of(tiny_gradients())[0]
-    assert "the optimizer's epsilon (1e-08) is as large as the gradients (" in change.sentence
+    assert "the optimizer's epsilon (1e-08) outweighs gradients of " in change.sentence
 
 
 def test_one_matrix_is_named() -> None:
@@ -63,4 +63,11 @@ def test_large_gradients_are_remembered_as_long_as_the_optimizer_does() -> None:
     trace.facts = RunFacts(optimizer="AdamW", eps=1e-8, betas=(0.9, 0.999))
     for name in trace.names("gradient"):
         trace.scale(name, np.where(np.arange(80) < 20, 1e10, 1.0))
+    assert told_by("epsilon", trace) == []
+
+
+def test_a_run_that_is_seen_from_its_middle_on_is_quiet() -> None:
+    """It may have converged long before its first row."""
+    trace = tiny_gradients()
+    trace.steps = trace.steps + 5000
     assert told_by("epsilon", trace) == []

@@ -21,10 +21,10 @@ def test_an_expert_that_is_passed_over_for_good_is_named() -> None:
 
 
 def test_the_sentence_counts_its_siblings() -> None:
-    """Whoever reads it sees that it is one of three."""
+    """Whoever reads it sees that it has two others beside it."""
     sentences = [change.sentence for change in changes_of(lost_expert())]
     assert any(
-        f"{LAYER} has had nothing to do since step {FIRST}, while others of its 3 siblings had"
+        f"{LAYER} has had nothing to do since step {FIRST}, while others of its 2 siblings had"
         in sentence
         for sentence in sentences
     )

@@ -137,6 +137,24 @@ def test_the_end_of_float32_is_near_from_121_octaves_on() -> None:
     assert _told(trace, {weight: {116: 0.5, 0: 0.5}}) == []
 
 
+def _sentence(trace: Trace, shares: dict[str, dict[int, float]]) -> str:
+    session = DetectionSession(only("formats"), trace.facts)
+    return next(c.sentence for f in _frames(trace, shares) for c in session.push(f).changes)
+
+
+def test_the_sentences_say_no_more_than_the_histograms() -> None:
+    """Seven octaves from the end is near it; zeros are not among the elements that are counted."""
+    assert f"{LAYER} comes near the end of float32 at" in _sentence(
+        healthy(60), {f"weight:{LAYER}.weight": {121: 0.01, 0: 0.99}}
+    )
+    assert f"{LAYER} holds values too large for float16 at" in _sentence(
+        _in_half(), {ACTIVATION: {18: 0.01, 0: 0.99}}
+    )
+    assert ": 60 % of its non-zero elements are too small for float16" in _sentence(
+        _in_half(), _gradients(_in_half(), 5, -30, 0.6)
+    )
+
+
 def test_histograms_that_are_none_are_passed_over() -> None:
     """Empty ones, ones of another length, and those of a series that does not exist."""
     trace = _in_half()
@@ -202,3 +220,10 @@ def test_state_is_bytes() -> None:
         session.push(frame)
     state = session.engine.state()
     assert decode_state(encode_state(state))["detectors"].keys() == {"formats"}
+
+
+def test_rounding_is_quiet_in_a_run_that_is_seen_from_its_middle_on() -> None:
+    """It may have converged long before its first row."""
+    trace = lost_in_rounding()
+    trace.steps = trace.steps + 5000
+    assert told_by("formats", trace) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.detectors.faults import FIRST, LAYER, lonely_update, small_updates
-from tests.detectors.traces import names_of, opened, told_by
+from tests.detectors.traces import changes_of, names_of, opened, told_by
 
 
 def test_an_update_that_grows_alone_is_named() -> None:
@@ -61,3 +61,27 @@ def test_a_group_of_its_own_from_the_start_is_quiet() -> None:
     trace = small_updates(160)
     trace.scale(f"update:{LAYER}.weight", 16.0)
     assert told_by("lone", trace) == []
+
+
+def test_one_that_stays_while_all_others_fall_is_quiet() -> None:
+    """Its place is another, but it has not moved."""
+    trace = small_updates(160)
+    for kind in ("gradient", "update"):
+        for name in trace.names(kind):
+            if LAYER not in name:
+                trace.scale(name, 1 / 30.0, FIRST)
+    assert told_by("lone", trace) == []
+
+
+def test_the_sentence_speaks_of_the_place_not_of_a_jump() -> None:
+    """Thirty times its place is not thirty times its size where the others moved as well."""
+    trace = small_updates(160)
+    for name in trace.names("gradient"):
+        trace.scale(name, 4.0 if LAYER in name else 1 / 4.0, FIRST)
+    (change,) = [c for c in changes_of(trace) if c.transition == "opened"]
+    ratio = change.incident.evidence["ratio"]
+    assert change.sentence.startswith(
+        f"The gradient of {LAYER} stands {ratio:.1f}x above its usual place among the others "
+        f"from step {FIRST}"
+    )
+    assert 14 < float(ratio) < 18

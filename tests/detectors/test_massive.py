@@ -90,6 +90,11 @@ def test_growth_with_depth_is_told_in_the_first_rows() -> None:
     assert [f.kind for f in told_by("massive", _deep(12.0))] == ["explosion"]
 
 
+def test_growth_with_depth_does_not_recover_by_itself() -> None:
+    """Nothing has changed, so the incident stays open."""
+    assert [c.transition for c in changes_of(_deep(12.0))] == ["opened"]
+
+
 def test_a_rise_that_is_new_needs_less() -> None:
     """Seven octaves that were none at the start."""
     (finding,) = told_by("massive", _deep(7.5, first=30))

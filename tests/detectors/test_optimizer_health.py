@@ -170,3 +170,12 @@ def test_updates_that_grow_to_that_size_row_by_row_are_no_reset() -> None:
     for name in trace.names("update"):
         trace.put(name, "std", 1e-3 * size, slice(None))
     assert told_by("optimizer_health", trace) == []
+
+
+def test_a_rate_that_is_logged_later_is_no_reset() -> None:
+    """Levels of updates without a rate are no measure for updates by it."""
+    trace = adam_run()
+    for name in trace.names("update"):
+        trace.put(name, "std", 1e-3, slice(None))
+    trace.missing = {("lr", row) for row in range(FIRST)}
+    assert told_by("optimizer_health", trace) == []

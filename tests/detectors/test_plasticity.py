@@ -59,6 +59,18 @@ def test_zeros_tell_where_units_are_not_counted() -> None:
     assert [finding.statistic for finding in told_by("plasticity", trace)] == ["zero_frac"]
 
 
+def test_the_statistic_is_that_of_the_foremost() -> None:
+    """Zeros of the first layer are told as zeros, though a later one counts its units."""
+    trace = forgetful_run()
+    first = trace.names("activation")[0]
+    trace.put(first, "zero_frac", 0.9, slice(100, None))
+    session = DetectionSession(only("plasticity"))
+    (change,) = [c for frame in trace.frames() for c in session.push(frame).changes][:1]
+    evidence = change.incident.evidence
+    assert f", {100 * float(evidence['value']):.0f} % of its outputs are zero, " in change.sentence
+    assert evidence["statistic"] == "zero_frac"
+
+
 def test_one_task_is_quiet() -> None:
     """Silent units alone are told by another rule."""
     trace = forgetful_run()

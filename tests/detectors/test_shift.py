@@ -40,3 +40,15 @@ def test_noise_of_single_rows_is_quiet() -> None:
     for name in trace.names("update"):
         trace.scale(name, noise)
     assert told_by("shift", trace) == []
+
+
+def test_rows_without_a_rate_are_passed_over_in_a_run_that_logs_one() -> None:
+    """By the rate and not by it are two scales, which the same window must not hold."""
+    trace = small_updates()
+    trace.scalars["lr"] = np.full(200, 1e-3)
+    trace.missing = {("lr", row) for row in range(200) if row not in range(60, 120)}
+    assert told_by("shift", trace) == []
+    trace = shifted_updates()
+    trace.scalars["lr"] = np.full(200, 1e-3)
+    trace.missing = {("lr", row) for row in range(0, 200, 2)}
+    assert [f.kind for f in told_by("shift", trace)] == ["update_too_large"]

@@ -171,3 +171,10 @@ def test_a_short_fall_is_quiet() -> None:
     trace = _scaled(np.where((rows >= 120) & (rows < 128), 1 / 64, 1.0), np.full(250, 1e-3))
     trace.facts = ADAM
     assert told_by("updates", trace) == []
+
+
+def test_a_rate_that_is_no_longer_logged_is_no_fall() -> None:
+    """Sizes by the rate are not compared with sizes of which nobody knows the rate."""
+    trace = _scaled(np.ones(200), np.full(200, 1e-3))
+    trace.missing = {("lr", row) for row in range(100, 200)}
+    assert told_by("updates", trace) == []

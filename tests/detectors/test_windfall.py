@@ -9,10 +9,13 @@ from tests.detectors.traces import changes_of, told_by
 
 
 def test_a_loss_that_falls_with_its_gradients_is_told() -> None:
-    """A warning about the data, in the rows of the fall."""
-    (finding,) = told_by("windfall", too_easy_data())
+    """A warning about the data, dated to the first loss that was below a quarter."""
+    trace = too_easy_data()
+    (finding,) = told_by("windfall", trace)
     assert (finding.kind, finding.severity, finding.series) == ("bad_batch", "warning", None)
-    assert 120 < finding.onset_step <= 140
+    assert finding.step <= 140
+    loss = trace.scalars["loss"]
+    assert finding.onset_step == np.flatnonzero(4 * loss < loss[:100].min())[0] < finding.step
 
 
 def test_the_sentence_says_what_fell() -> None:

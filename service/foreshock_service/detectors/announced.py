@@ -37,8 +37,10 @@ BEGIN_ANEW: Final[Mapping[str, tuple[str, ...]]] = {
     "loss": (),
     "spike": (),
     "plateau": (),
-    "updates": ("learned",),
+    "lone": (),
+    "updates": ("learned", "joined"),
     "optimizer_health": (),
+    "windfall": (),
 }
 """Detectors that compare with levels, and what of their state a change does not touch."""
 

@@ -6,7 +6,8 @@ gradient over epsilon rather than over its own size: a third less at 2 epsilon, 
 Up to half of the matrices are named.
 
 Only optimizers of the Adam family whose epsilon the run has told. Quiet once the loss is below a
-tenth of its start: a run that has converged has small gradients. Epsilon has the gradients' scale,
+tenth of its start, for a run that has converged has small gradients, and in a run that is seen from
+its middle on, whose start nobody knows. Epsilon has the gradients' scale,
 so this rule has one, too.
 Source: Wortsman et al. 2023 (arXiv 2309.14322, section 3.4): gradients shrink with size and depth,
 and epsilon at 1e-8 stops the layers below.
@@ -58,6 +59,7 @@ class EpsilonThresholds(Thresholds):
     converged: float = threshold(
         0.1, "share", "of the first losses: what is below needs no updates", guard=True
     )
+    first_step: int = threshold(10, "steps", "a run that begins later is seen from its middle on")
     start_rows: int = threshold(10, "rows", "losses that make the start, and the newest level")
 
 
@@ -72,12 +74,16 @@ class Epsilon:
         self._memory = SeriesMemory("square", "rows")
         self._pairs: MatrixPairs | None = None
         self._small = Streaks()
+        self._joined = False
         self._start = Window(self._limits.start_rows)
         self._recent = Window(self._limits.start_rows)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         layout, facts = baselines.layout, baselines.facts
+        if baselines.num_rows == 0:
+            # What such a run has learned before nobody knows, so nor what it still needs.
+            self._joined = frame.step > self._limits.first_step
         if facts.eps is None or facts.eps <= 0 or not is_one_of(facts, _WITH_EPSILON):
             return []
         self._follow_loss(frame.scalars.get("loss"))
@@ -154,6 +160,8 @@ class Epsilon:
         self._recent.add(loss)
 
     def _has_converged(self) -> bool:
+        if self._joined:
+            return True
         if len(self._start) < self._limits.start_rows:
             return False
         return abs(self._recent.median()) < self._limits.converged * abs(self._start.median())
@@ -163,6 +171,7 @@ class Epsilon:
         return {
             "memory": self._memory.state(),
             "small": self._small.state(),
+            "joined": self._joined,
             "start": self._start.state(),
             "recent": self._recent.state(),
         }
@@ -171,5 +180,6 @@ class Epsilon:
         """Take up a state."""
         self._memory.restore(state["memory"])
         self._small.restore(state["small"])
+        self._joined = bool(state["joined"])
         self._start.restore(state["start"])
         self._recent.restore(state["recent"])

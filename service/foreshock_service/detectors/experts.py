@@ -51,7 +51,7 @@ class ExpertsThresholds(Thresholds):
         8, "rows", "so long must it have lived together with a sibling before", guard=True
     )
     returns: int = threshold(
-        2, "count", "siblings that came back from being idle make a routed layer", guard=True
+        2, "count", "returns of siblings that were idle make a routed layer", guard=True
     )
 
 
@@ -96,7 +96,10 @@ class Experts:
         memory["together"] = np.fmax(memory["together"], 0.0) + together
         known = memory["together"] >= self._limits.alive_rows
         self._idle.update(layout, holds=known & ~alive, measured=watched, step=frame.step)
-        lost, num_siblings = self._lost(watched)
+        lost, others = self._lost(watched)
+        if not lost.any():
+            return []
+        foremost = int(np.flatnonzero(lost)[np.argmin(layout.flow[lost])])
         return series_findings(
             frame,
             lost,
@@ -108,7 +111,7 @@ class Experts:
             value=np.zeros(layout.num_series),
             baseline=np.exp2(baselines.value("slow", RMS)),
             since=self._idle.since,
-            evidence={"num_siblings": num_siblings},
+            evidence={"num_siblings": int(others[foremost])},
         )
 
     def _align(self, layout: Layout, step: int) -> None:
@@ -126,12 +129,13 @@ class Experts:
             count, longest = self._returns.get(name, [0, 0])
             self._returns[name] = [count + int(back.sum()), max(longest, int(idle[back].max()))]
 
-    def _lost(self, watched: Bools) -> tuple[Bools, int]:
+    def _lost(self, watched: Bools) -> tuple[Bools, Indices]:
+        """Who is lost, and how many others the group of each has [series]."""
         limits = self._limits
-        lost, num_siblings = np.zeros_like(watched), 0
+        lost, others = np.zeros_like(watched), np.zeros(watched.size, np.int64)
         lasting = self._idle.lasting(limits.rows)
         if not lasting.any():
-            return lost, 0
+            return lost, others
         for name, group in self._groups.items():
             count, longest = self._returns.get(name, [0, 0])
             if count < limits.returns:
@@ -139,8 +143,8 @@ class Experts:
             gone = lasting[group] & (self._idle.rows[group] > limits.longest * longest)
             if gone.any() and not gone.all():
                 lost[group] |= gone
-                num_siblings = max(num_siblings, int(group.size))
-        return lost, num_siblings
+                others[group[gone]] = np.maximum(others[group[gone]], group.size - 1)
+        return lost, others
 
     def state(self) -> State:
         """Rows together, streaks, and by group how many came back and after how long."""

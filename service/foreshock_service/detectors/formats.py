@@ -12,7 +12,7 @@
 - `precision_underflow` of updates, from every row: half of the matrices of bfloat16 weights have
   updates below 2^-9 of the weight, half a unit in its last place, and half of their elements do not
   change; on 100 rows in which the loss has not come down by 2 %, while the rate is at half of its
-  largest or above and the loss above a tenth of its start.
+  largest or above and the loss above a tenth of its start; in runs seen from their start.
 
 Bins are of four exponents and count only where they lie beyond a limit altogether. Formats that
 nobody uses are not asked about: small gradients in float32 are no fault.
@@ -84,6 +84,7 @@ class FormatsThresholds(Thresholds):
     converged: float = threshold(
         0.1, "share", "of the first losses: what is below has learned", guard=True
     )
+    first_step: int = threshold(10, "steps", "a run that begins later is seen from its middle on")
     start_rows: int = threshold(10, "rows", "losses that make the start")
 
 
@@ -99,6 +100,7 @@ class Formats:
         self._large = Streaks()
         self._lost = Streaks()
         self._losses = Window(self._limits.noise_rows)
+        self._joined = False
         self._start = Window(self._limits.start_rows)
         self._largest_rate = 0.0
         self._keys: tuple[tuple[str, str], ...] = ()
@@ -108,6 +110,9 @@ class Formats:
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         layout = baselines.layout
+        if baselines.num_rows == 0:
+            # What such a run has learned before nobody knows, so nor what it still needs.
+            self._joined = frame.step > self._limits.first_step
         if layout.keys is not self._keys:
             self._keys = layout.keys
             self._dtypes = tuple(series.dtype for series in layout.schema.series)
@@ -258,7 +263,7 @@ class Formats:
         if third < limits.start_rows:
             return True
         before, now = median(losses[:third]), median(losses[-third:])
-        if abs(now) < limits.converged * abs(self._start.median()):
+        if self._joined or abs(now) < limits.converged * abs(self._start.median()):
             return True
         return before - now > limits.better * abs(before)
 
@@ -269,6 +274,7 @@ class Formats:
             "large": self._large.state(),
             "lost": self._lost.state(),
             "losses": self._losses.state(),
+            "joined": self._joined,
             "start": self._start.state(),
             "largest_rate": self._largest_rate,
         }
@@ -279,6 +285,7 @@ class Formats:
         self._large.restore(state["large"])
         self._lost.restore(state["lost"])
         self._losses.restore(state["losses"])
+        self._joined = bool(state["joined"])
         self._start.restore(state["start"])
         self._largest_rate = float(state["largest_rate"])
 

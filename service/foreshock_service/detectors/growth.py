@@ -9,8 +9,9 @@
   row-to-row noise, on 5 measured rows, and still doubles within 64 rows. Early growth, warm-up and
   zero initialisation slow down; a fault keeps its pace. 1000 times the slow centre needs no slope.
   `forecast` adds the step at which the series' number format overflows at this pace.
-  Weights are judged after 96 rows, for most of them are on their way from their first values, and
-  nothing at all while the loss falls by a tenth within 32 rows: what grows then is learning.
+  Weights are judged after 96 rows, for most of them are on their way from their first values.
+  While the loss falls by a tenth within 32 rows only growth of more than 10 octaves is told: what
+  grows then is learning.
   An activation that grows by 16 noises while the median one stays within half an octave needs 1.5
   octaves less, after 96 rows: learning moves layers together.
 - `explosion` since the start: an activation other than attention logits stands 8 octaves above its

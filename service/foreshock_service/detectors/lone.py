@@ -2,8 +2,9 @@
 
 The place of a matrix is its log2 rms less the median one's of its kind, so that what a batch, a
 rate or a loss does to all of them is not in it. On 3 measured rows in a row a matrix stands 3
-octaves and 6 scales above its usual place: `gradient_spike` for a gradient, `update_too_large` for
-an update; warnings. One that moves alone has a wrong sum, a wrong scale or a group of its own.
+octaves and 6 scales above its usual place, and an octave above its own centre, for where all others
+fall nobody rose: `gradient_spike` for a gradient, `update_too_large` for an update; warnings. One
+that moves alone has a wrong sum, a wrong scale or a group of its own.
 
 The usual place is an average over about 48 rows. It does not learn from rows that are away, until
 96 of them have made a new normal. One row is left to `spike`, growth that builds up to `growth`.
@@ -32,7 +33,6 @@ from foreshock_service.domain.frames import Frame
 NAME: Final = "lone"
 WATCHED: Final = (GRADIENT, UPDATE)
 
-
 PLACE_ROWS: Final = 48
 SCALE_FLOOR: Final = 0.1
 
@@ -43,6 +43,9 @@ class LoneThresholds(Thresholds):
 
     octaves: float = threshold(3.0, "octaves", "a matrix above its usual place among its peers")
     significance: float = threshold(6.0, "sigmas", "and beyond so many scales of that place")
+    own_octaves: float = threshold(
+        1.0, "octaves", "and above its own centre: others that fall are no rise of it", guard=True
+    )
     among: int = threshold(4, "count", "matrices of its kind that must be known", guard=True)
     rows: int = threshold(3, "rows", "so long must it last")
     first_rows: int = threshold(32, "rows", "rows of a tensor before it is judged")
@@ -62,7 +65,7 @@ class Lone:
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
-        layout, row, limits, usual = baselines.layout, baselines.row, self._limits, self._usual
+        layout, limits, usual = baselines.layout, self._limits, self._usual
         usual.align(layout)
         place = self._places(baselines)
         known = np.isfinite(place)
@@ -75,6 +78,7 @@ class Lone:
                 (rows >= limits.first_rows)
                 & (above > limits.octaves)
                 & (above > limits.significance * np.maximum(usual["scale"], SCALE_FLOOR))
+                & (baselines.deviation() > limits.own_octaves)
             )
         self._away.update(layout, holds=away, measured=known, step=frame.step)
         self._learn(place, rows, known & ~(away & (self._away.rows < limits.new_normal_rows)))
@@ -90,9 +94,9 @@ class Lone:
                 detector=NAME,
                 kind=kind,
                 severity=Severity.WARNING,
-                statistic="rms",
-                value=row.rms,
-                baseline=np.exp2(row.log_rms - above),
+                statistic="place",
+                value=np.exp2(place),
+                baseline=np.exp2(place - above),
                 score=above,
                 since=self._away.since,
             )

@@ -8,11 +8,11 @@
 - `explosion`, with depth: among at least 6 hidden layers of one module type a straight line through
   log2 rms over depth rises by 10 octaves from the first layer to the last, on 10 rows; or by 6, and
   by 4 more than at the start, on 20 rows. The correlation with depth must be 0.9: geometric growth
-  is a line, a layer that starts at zero is none. Told once, and anew every 4 octaves: a network
-  that is built like that is so on every row.
+  is a line, a layer that starts at zero is none. A network that is built like that is so on every
+  row: one incident, which stays open.
 
-Softmax and its relatives are left out, since attention that finds its key is peaked by design, and
-so are look-up tables, whose rows are as frequent as their keys.
+Softmax and its relatives are left out, since attention that finds its key is peaked by design,
+sigmoids, which are gates, and look-up tables, whose rows are as frequent as their keys.
 Source: Sun et al. 2024 (arXiv 2402.17762) for massive activations, there 1000 times the median;
 Brock et al. 2021 (arXiv 2101.08692) for growth with depth: without normalisation the variance of a
 residual network doubles a block, half an octave of rms, so that 10 octaves are 20 blocks unbounded;
@@ -21,7 +21,6 @@ sound networks in this project's collections rise by less than 4.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -183,7 +182,6 @@ class _Stack:
     rows: int = 0
     newer_rows: int = 0
     since: int = 0
-    told: float = -math.inf
 
     def is_calm(self, span: float, limits: MassiveThresholds) -> bool:
         """Whether levels within a span are no rise: a line through them has 1.5 spans at most."""
@@ -191,7 +189,7 @@ class _Stack:
         return started and 1.5 * span < min(limits.depth_octaves, limits.steeper_octaves)
 
     def grows(self, rise: float, straight: float, step: int, limits: MassiveThresholds) -> bool:
-        """Whether this row is to be told of."""
+        """Whether the rise has lasted on this row."""
         if len(self.start) < limits.start_rows:
             self.start.append(rise)
         start = middle(np.array(self.start))
@@ -202,19 +200,15 @@ class _Stack:
             self.since = step
         self.rows = self.rows + 1 if far else 0
         self.newer_rows = self.newer_rows + 1 if newer else 0
-        lasts = self.rows >= limits.depth_rows or self.newer_rows >= limits.steeper_rows
-        if not lasts or rise < self.told + limits.steeper_growth:
-            return False
-        self.told = rise
-        return True
+        return self.rows >= limits.depth_rows or self.newer_rows >= limits.steeper_rows
 
     def state(self) -> list[Any]:
-        return [list(self.start), self.rows, self.newer_rows, self.since, self.told]
+        return [list(self.start), self.rows, self.newer_rows, self.since]
 
     @classmethod
     def of(cls, state: Any) -> _Stack:
-        start, rows, newer_rows, since, told = state
-        return cls(list(start), rows, newer_rows, since, told)
+        start, rows, newer_rows, since = state
+        return cls(list(start), rows, newer_rows, since)
 
 
 def _dense(log_rms: Floats, zero_frac: Floats) -> Floats:

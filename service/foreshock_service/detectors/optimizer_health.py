@@ -16,7 +16,7 @@ rate is logged the median fall of all matrices is taken out: a schedule moves th
   above their level and the row before, their gradients within 2.5: its state was lost, as at a
   resume.
 
-Steps that loss scaling skipped count for nothing.
+Steps that loss scaling skipped count for nothing, nor do rows without a rate where one is logged.
 Source: Kingma & Ba 2015, sections 2 and 2.1, and Hinton's RMSprop, for the sizes; Molybog et al.
 2023 (arXiv 2304.09871) for second moments that are out of date.
 """
@@ -40,6 +40,7 @@ from foreshock_service.detectors.row import Bools, Floats, Row, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
+    LoggedRate,
     MatrixPairs,
     MatrixSizes,
     is_one_of,
@@ -109,11 +110,15 @@ class OptimizerHealth:
 
     def __init__(self, limits: OptimizerHealthThresholds | None = None) -> None:
         self._limits = limits or OptimizerHealthThresholds()
-        self._memory = SeriesMemory("rows", "x", "y", "g", "slow", "last")
         self._pairs: MatrixPairs | None = None
+        self._rate = LoggedRate()
+        self._plain_since = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._memory = SeriesMemory("rows", "x", "y", "g", "slow", "last")
         self._fallen = Streaks()
         self._plain = 0
-        self._plain_since = 0
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -128,6 +133,11 @@ class OptimizerHealth:
         self._pairs = pairs_of(layout, self._pairs)
         sizes = matrix_sizes(self._pairs, row, rate if known_rate else None)
         if sizes is None:
+            return []
+        if self._rate.begins(rate):
+            self._clear()
+            self._memory.align(layout)
+        if self._rate.is_missing(rate):
             return []
         facts = baselines.facts
         if self._learns_calmly(sizes, facts):
@@ -350,6 +360,7 @@ class OptimizerHealth:
         return {
             "memory": self._memory.state(),
             "fallen": self._fallen.state(),
+            "rate": self._rate.state(),
             "plain": [self._plain, self._plain_since],
         }
 
@@ -357,4 +368,5 @@ class OptimizerHealth:
         """Take up a state."""
         self._memory.restore(state["memory"])
         self._fallen.restore(state["fallen"])
+        self._rate.restore(state["rate"])
         self._plain, self._plain_since = (int(n) for n in state["plain"])

@@ -94,7 +94,9 @@ class Plasticity:
         mask = self._silent.lasting(limits.rows)
         if not mask.any() or not self._is_worse():
             return []
-        levels, by_units = self._recoveries.levels, bool(units[mask].any())
+        levels = self._recoveries.levels
+        # What the incident says is about the foremost, so it is the foremost's statistic.
+        by_units = bool(units[mask][np.argmin(layout.depth[mask])])
         return series_findings(
             frame,
             mask,

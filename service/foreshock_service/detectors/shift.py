@@ -4,7 +4,7 @@
 rate where one is logged, stands in the median of the last 6 rows 1.4 octaves above that of the 34
 rows before them, by 3 robust deviations of these rows, and half an octave above all of them.
 Without a logged rate a schedule cannot be told from a fault, so the level must also be
-above everything that the run has shown.
+above everything that the run has shown. A run that logs one now and then is judged on those rows.
 
 `updates` tells of single updates beyond the largest of a hundred; where updates are noisy, a level
 that moved by as much is plain long before a row of it stands out.
@@ -26,6 +26,7 @@ from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
+from foreshock_service.detectors.update_sizes import LoggedRate
 from foreshock_service.detectors.window import Window, median, spread
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
@@ -53,9 +54,13 @@ class Shift:
 
     def __init__(self, limits: ShiftThresholds | None = None) -> None:
         self._limits = limits or ShiftThresholds()
+        self._rate = LoggedRate()
+        self._rows = 0
+        self._clear()
+
+    def _clear(self) -> None:
         self._sizes = Window(self._limits.new_rows + self._limits.before_rows)
         self._steps = Window(self._limits.new_rows)
-        self._rows = 0
         self._largest = -math.inf
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -66,6 +71,10 @@ class Shift:
         ratios = ratios[np.isfinite(ratios)]
         rate = frame.scalars.get("lr")
         if not ratios.size or (rate is not None and not rate > 0):
+            return []
+        if self._rate.begins(rate):
+            self._clear()
+        if self._rate.is_missing(rate):
             return []
         self._rows += 1
         if self._rows <= limits.settled_rows:
@@ -109,6 +118,7 @@ class Shift:
         return {
             "sizes": self._sizes.state(),
             "steps": self._steps.state(),
+            "rate": self._rate.state(),
             "numbers": [self._rows, self._largest],
         }
 
@@ -116,4 +126,5 @@ class Shift:
         """Take up a state."""
         self._sizes.restore(state["sizes"])
         self._steps.restore(state["steps"])
+        self._rate.restore(state["rate"])
         self._rows, self._largest = int(state["numbers"][0]), float(state["numbers"][1])

@@ -10,6 +10,8 @@
   norm, and the shallowest measured activation is among them: the input itself is what changed.
 - `explosion`: the same jump of activations, with no shallowest one among them: a layer did it.
 
+The deepest output must jump by 16 times, and so must all while the loss falls by a tenth.
+
 Amplitude and significance together, never a z alone: healthy small transformers show gradients of
 9 times their median, and very steady series 20 sigma of nothing.
 Source: OLMo's SkipStep and StabilityMonitor (6 sigma over 128) for the idea, the study of labelled
@@ -53,7 +55,9 @@ class SpikeThresholds(Thresholds):
     )
     activation_octaves: float = threshold(2.0, "octaves", "an activation above its centre")
     output_octaves: float = threshold(
-        4.0, "octaves", "the same for outputs, and for all while the loss falls by a tenth"
+        4.0,
+        "octaves",
+        "the same for the deepest output, and for all while the loss falls by a tenth",
     )
     calm_octaves: float = threshold(
         2.0, "octaves", "the median gradient stays within, when one tensor is judged", guard=True

@@ -35,6 +35,31 @@ def is_one_of(facts: RunFacts, words: Iterable[str]) -> bool:
     return any(word in optimizer for word in words)
 
 
+class LoggedRate:
+    """Whether the run logs a learning rate: sizes with and without it have not one scale."""
+
+    def __init__(self) -> None:
+        self._is_logged = False
+
+    def begins(self, rate: float | None) -> bool:
+        """Whether it is logged for the first time: what was learned before is no measure then."""
+        first = rate is not None and not self._is_logged
+        self._is_logged = self._is_logged or first
+        return first
+
+    def is_missing(self, rate: float | None) -> bool:
+        """Whether a row has to be passed over, because others have a rate and it has none."""
+        return self._is_logged and rate is None
+
+    def state(self) -> bool:
+        """Whether one was logged."""
+        return self._is_logged
+
+    def restore(self, state: bool) -> None:
+        """Take up a state."""
+        self._is_logged = bool(state)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MatrixPairs:
     """Update and gradient of each weight matrix that has both, as indices [matrices] of series."""

@@ -7,7 +7,7 @@ The run's update size is the median over weight matrices of log2(rms of update /
   restart is no news, and a rate beyond all before it is; where no rate is logged, the largest of
   the whole run counts. Names nobody: when all updates grow, a
   rate, an accumulator or a lost second moment did it. `growth` tells of single tensors.
-- `update_too_small`, one finding after 30 rows: with an optimizer of the Adam family, whose updates
+- `update_too_small`, on 30 rows: with an optimizer of the Adam family, whose updates
   are about as large as the learning rate, the median rms of update / rate is below 0.02; with any
   other, the update size is below 2e-6 while the rate is at half of its largest or above.
 
@@ -15,9 +15,9 @@ A run that has learned is exempt from the second: gradients that shrink faster t
 of their squares make small updates, and are no fault. A rate that a schedule takes to zero at the
 end is sound: the first rule for small updates divides by it, the second waits for it to be high.
 
-- `update_too_small` of a run that did move: the size per learning rate has fallen by 4 octaves (7
-  without an optimizer of the Adam family) against the median of 60 rows before, within 20 rows, and
-  stays there for 20. Converging is slower than that.
+- `update_too_small` of a run that did move: the size per learning rate stands for 20 rows 4 octaves
+  (7 without an optimizer of the Adam family) below the median of the last 60 rows that did not.
+  Converging is slower than that, so that the median goes along with it.
 Source: SageMaker Debugger's WeightUpdateRatio (1e-8, 10) for the idea; Adam's update is at most
 about one rate an element (Kingma & Ba 2015, section 2.1).
 """
@@ -36,6 +36,7 @@ from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Floats, middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
+from foreshock_service.detectors.update_sizes import LoggedRate, is_one_of
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
@@ -92,6 +93,7 @@ class Updates:
         self._joined = False
         self._sizes = Window(self._limits.peak_rows)
         self._largest = -math.inf
+        self._rate = LoggedRate()
         self._by_rate = Window(self._limits.before_rows)
         self._fallen = 0
         self._fallen_since = 0
@@ -176,7 +178,7 @@ class Updates:
         rate = frame.scalars.get("lr")
         if rate is not None and math.isfinite(rate):
             self._max_rate = max(self._max_rate, rate)
-        if _of_adam_family(facts) and rate is not None and rate > 0:
+        if is_one_of(facts, OF_ADAM_FAMILY) and rate is not None and rate > 0:
             value, limit = middle(updates) / rate, self._limits.share_of_rate
             small, statistic = value < limit, "update_by_rate"
         else:
@@ -208,16 +210,20 @@ class Updates:
     def _fell(
         self, frame: Frame, size: float, rate: float | None, facts: RunFacts
     ) -> list[Finding]:
+        if self._rate.begins(rate):
+            self._by_rate, self._fallen = Window(self._limits.before_rows), 0
+        if self._rate.is_missing(rate) or (rate is not None and not rate > 0):
+            return []
         if rate is not None:
-            if rate <= 0:
-                return []
             size -= math.log2(rate)
         if len(self._by_rate) < self._limits.before_rows:
             self._by_rate.add(size)
             return []
         level = self._level if self._fallen else self._by_rate.median()
         fall = (
-            self._limits.fall_octaves if _of_adam_family(facts) else self._limits.plain_fall_octaves
+            self._limits.fall_octaves
+            if is_one_of(facts, OF_ADAM_FAMILY)
+            else self._limits.plain_fall_octaves
         )
         if size > level - fall:
             self._fallen = 0
@@ -247,6 +253,7 @@ class Updates:
         return {
             "sizes": self._sizes.state(),
             "largest": self._largest,
+            "rate": self._rate.state(),
             "by_rate": self._by_rate.state(),
             "fallen": [self._fallen, self._fallen_since, self._level],
             "near": list(self._near),
@@ -267,6 +274,7 @@ class Updates:
         """Take up a state."""
         self._sizes.restore(state["sizes"])
         self._largest = float(state["largest"])
+        self._rate.restore(state["rate"])
         self._by_rate.restore(state["by_rate"])
         self._fallen, self._fallen_since, self._level = state["fallen"]
         self._near = [int(n) for n in state["near"]]
@@ -281,8 +289,3 @@ class Updates:
             self._small_since,
             self._max_rate,
         ) = state["numbers"]
-
-
-def _of_adam_family(facts: RunFacts) -> bool:
-    optimizer = facts.optimizer.lower()
-    return any(word in optimizer for word in OF_ADAM_FAMILY)

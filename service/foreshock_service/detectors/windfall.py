@@ -6,7 +6,8 @@ that the loss had not even halved. A loader that repeats a batch, a filter that 
 sampler that returns nothing: the loss is better than ever, and so nobody looks.
 
 Learning that breaks through after a plateau falls as fast, but its gradients grow while it does;
-here they go with the loss. Losses that are not positive have no such ratio and are left alone.
+here they go with the loss. The onset is the first row of those whose loss was that small, before
+the medians followed. Losses that are not positive have no such ratio and are left alone.
 Source: ours.
 """
 
@@ -66,10 +67,12 @@ class Windfall:
             self._smallest = min(self._smallest, self._losses.values()[0])
         self._losses.add(loss)
         self._norms.add(norm)
-        if len(self._losses) < size or loss * limits.factor >= self._smallest:
+        losses, norms = self._losses.values(), self._norms.values()
+        if len(losses) < size or loss * limits.factor >= min(losses[0], self._smallest):
             self._since = None
             return []
-        losses, norms = self._losses.values(), self._norms.values()
+        if self._since is None:
+            self._since = frame.step
         before, rows = losses[: limits.before_rows], limits.level_rows
         level, usual = median(losses[-rows:]), median(before[-rows:])
         norm_before = median(norms[: limits.before_rows])
@@ -81,10 +84,7 @@ class Windfall:
             and median(before[:rows]) < limits.usual_factor * usual
         )
         if not eased:
-            self._since = None
             return []
-        if self._since is None:
-            self._since = frame.step
         return [
             run_finding(
                 frame,

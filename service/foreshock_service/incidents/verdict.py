@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Final
 
 from foreshock_service.domain.incidents import Incident, State, Transition
-from foreshock_service.incidents import silence_words
+from foreshock_service.incidents import optimizer_words, silence_words
 from foreshock_service.incidents.names import whose
+from foreshock_service.incidents.phrases import number, plain, subject, times
 
 
 def sentence(incident: Incident, transition: Transition | None = None) -> str:
@@ -25,7 +25,7 @@ def sentence(incident: Incident, transition: Transition | None = None) -> str:
         return f"Resolved by {incident.acknowledged_by}: {_story(incident)}"
     if incident.state is State.RECOVERED and incident.recovered_step is not None:
         after = incident.recovered_step - incident.onset_step
-        return f"{_subject(incident)} recovered after {_steps(after)}; {_continued(incident)}"
+        return f"{subject(incident)} recovered after {_steps(after)}; {_continued(incident)}"
     return _story(incident)
 
 
@@ -62,13 +62,13 @@ def _forecast(incident: Incident) -> str:
 
 
 def _massive(incident: Incident) -> str:
-    value, start = _number(incident, "value"), _number(incident, "baseline")
+    value, start = number(incident, "value"), number(incident, "baseline")
     where = f"A few elements of {incident.group or 'several layers'} stand above all others"
     if value is None or start is None:
         return f"{where} since step {incident.onset_step}"
     return (
-        f"{where} since step {incident.onset_step}: the largest is {_times(value)} the rms, "
-        f"{_times(start)} at first"
+        f"{where} since step {incident.onset_step}: the largest is {times(value)} the rms, "
+        f"{times(start)} at first"
     )
 
 
@@ -77,16 +77,16 @@ def _growth(incident: Incident) -> str:
         return _depth(incident)
     where = f"from step {incident.onset_step}"
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
-        return f"{_subject(incident)} left its baseline{_peak(incident)}"
-    ratio = _number(incident, "ratio")
+        return f"{subject(incident)} left its baseline{_peak(incident)}"
+    ratio = number(incident, "ratio")
     if ratio is None or ratio <= 1:
-        return f"{_subject(incident)} left its baseline {where}"
-    return f"{_subject(incident)} grew {_times(ratio)} above its baseline {where}"
+        return f"{subject(incident)} left its baseline {where}"
+    return f"{subject(incident)} grew {times(ratio)} above its baseline {where}"
 
 
 def _depth(incident: Incident) -> str:
-    value, evidence = _number(incident, "value"), incident.evidence
-    size = "" if value is None else f" {_times(value)}"
+    value, evidence = number(incident, "value"), incident.evidence
+    size = "" if value is None else f" {times(value)}"
     return (
         f"Activations grow{size} from the first to the last of "
         f"{evidence.get('num_layers')} {evidence.get('module_type')} layers "
@@ -95,11 +95,11 @@ def _depth(incident: Incident) -> str:
 
 
 def _attention(incident: Incident) -> str:
-    value = _number(incident, "value")
+    value = number(incident, "value")
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
         who = incident.group or "The attention logits"
         return f"{who} left its baseline" if incident.group else f"{who} left their baseline"
-    logits = "" if value is None else f" and reached {_plain(value)}"
+    logits = "" if value is None else f" and reached {plain(value)}"
     who = f" (first {incident.group})" if incident.group else ""
     return f"Attention logits grow from step {incident.onset_step}{logits}{who}"
 
@@ -114,8 +114,10 @@ def _non_finite(incident: Incident) -> str:
 
 
 def _gradient(incident: Incident) -> str:
-    ratio = _number(incident, "ratio")
-    size = "" if ratio is None else f" to {_times(ratio)} its usual size"
+    if incident.evidence.get("statistic") == "place":
+        return optimizer_words.place(incident, "gradient")
+    ratio = number(incident, "ratio")
+    size = "" if ratio is None else f" to {times(ratio)} its usual size"
     if incident.group is None:
         return f"The gradient norm jumped{size} at step {incident.onset_step}"
     return (
@@ -130,8 +132,8 @@ def _batch(incident: Incident) -> str:
             f"The loss fell from {_pair(incident)} within a few steps before step "
             f"{incident.opened_step}, and the gradients with it: the data have become too easy"
         )
-    ratio = _number(incident, "ratio")
-    size = "" if ratio is None else f" {_times(ratio)}"
+    ratio = number(incident, "ratio")
+    size = "" if ratio is None else f" {times(ratio)}"
     first = f" at {incident.group}, the first layer" if incident.group else ""
     return (
         f"The batch of step {incident.onset_step} is unlike the others:{size} the usual input"
@@ -145,8 +147,8 @@ def _loss_spike(incident: Incident) -> str:
 
 def _divergence(incident: Incident) -> str:
     if incident.evidence.get("statistic") == "lr":
-        rate = _number(incident, "value")
-        size = "" if rate is None else f" ({_plain(rate)})"
+        rate = number(incident, "value")
+        size = "" if rate is None else f" ({plain(rate)})"
         return (
             f"The learning rate is negative{size} since step {incident.onset_step}: "
             "every step now climbs the loss"
@@ -165,7 +167,7 @@ def _vanishing(incident: Incident) -> str:
 
 
 def _dead(incident: Incident) -> str:
-    value, start = _number(incident, "value"), _number(incident, "baseline")
+    value, start = number(incident, "value"), number(incident, "baseline")
     where, worse = incident.group or "Units", "loss_of_plasticity" in incident.kinds
     siblings, lost = incident.evidence.get("num_siblings"), incident.evidence.get("num_series")
     if siblings is not None:
@@ -183,37 +185,26 @@ def _dead(incident: Incident) -> str:
 
 
 def _plasticity(incident: Incident) -> str:
-    value, start = _number(incident, "value"), _number(incident, "baseline")
-    before, now = _number(incident, "recovered_before"), _number(incident, "recovered_to")
+    value, start = number(incident, "value"), number(incident, "baseline")
+    before, now = number(incident, "recovered_before"), number(incident, "recovered_to")
     where = incident.group or "the network"
     loss = ""
     if before is not None and now is not None:
-        loss = f" (the loss recovers to {_plain(now)}, to {_plain(before)} before)"
+        loss = f" (the loss recovers to {plain(now)}, to {plain(before)} before)"
     units = ""
     if value is not None and start is not None:
-        units = f", {100 * value:.0f} % are off, {100 * start:.0f} % when the run began"
+        zeros = incident.evidence.get("statistic") == "zero_frac"
+        are = "of its outputs are zero" if zeros else "of them are off"
+        units = f", {100 * value:.0f} % {are}, {100 * start:.0f} % when the run began"
     return (
         f"Each new task is learned worse{loss} and units of {where} have fallen silent "
         f"since step {incident.onset_step}{units}"
     )
 
 
-def _update(incident: Incident) -> str:
-    if incident.evidence.get("cause") == "reset":
-        return _reset(incident)
-    ratio = _number(incident, "ratio")
-    if incident.loss_step is not None and incident.loss_step > incident.onset_step:
-        return f"Updates of {incident.group or 'the weights'} left their baseline"
-    size = "" if ratio is None else f" {_times(ratio)} their usual size"
-    return (
-        f"Updates of {incident.group or 'the weights'} are{size or ' too large'} "
-        f"from step {incident.onset_step}"
-    )
-
-
 def _corruption(incident: Incident) -> str:
-    ratio = _number(incident, "ratio")
-    size = "" if ratio is None or 0.99 < ratio < 1.01 else f", to {_times(ratio)} its size"
+    ratio = number(incident, "ratio")
+    size = "" if ratio is None or 0.99 < ratio < 1.01 else f", to {times(ratio)} its size"
     return (
         f"The weight of {incident.group or 'several layers'} changed at step "
         f"{incident.onset_step} by more than its update allows{size}"
@@ -237,109 +228,19 @@ def _replicas(incident: Incident) -> str:
 
 
 def _saturation(incident: Incident) -> str:
-    value = _number(incident, "value")
-    size = "" if value is None else f" (mean square {_plain(value)} of 1)"
-    return f"{_subject(incident)} sits at its limits since step {incident.onset_step}{size}"
+    value = number(incident, "value")
+    size = "" if value is None else f" (mean square {plain(value)} of 1)"
+    return f"{subject(incident)} sits at its limits since step {incident.onset_step}{size}"
 
 
 def _plateau(incident: Incident) -> str:
-    start, best = _number(incident, "baseline"), _number(incident, "value")
+    start, best = number(incident, "baseline"), number(incident, "value")
     if start is None or best is None:
         return f"Nothing has been learned by step {incident.opened_step}"
     return (
         f"Nothing has been learned by step {incident.opened_step}: the loss began at "
-        f"{_plain(start)} and its best level is {_plain(best)}"
+        f"{plain(start)} and its best level is {plain(best)}"
     )
-
-
-def _reset(incident: Incident) -> str:
-    leap = _number(incident, "leap")
-    size = "" if leap is None else f", {_times(leap)} their usual size"
-    return (
-        f"The optimizer has lost its state at step {incident.onset_step}: "
-        f"updates are those of a first step{size}"
-    )
-
-
-def _held_down(incident: Incident) -> str:
-    """Small updates whose cause is known."""
-    whose, since = incident.group or "the weights", f"since step {incident.onset_step}"
-    value, cause = _number(incident, "value"), incident.evidence.get("cause")
-    share = "" if value is None else f" to {_plain(value)} of their size"
-    eps = _number(incident, "eps")
-    if cause == "epsilon" and value is not None and eps is not None:
-        return (
-            f"Updates of {whose} are held down {since}: the optimizer's epsilon ({_plain(eps)}) "
-            f"is as large as the gradients ({_plain(value)})"
-        )
-    if cause == "momentum":
-        return f"Updates of {whose} have no momentum any more {since}"
-    if cause == "second moment":
-        return (
-            f"Updates of {whose} fell{share} {since} and the gradients did not: "
-            "the second moment is out of date"
-        )
-    if cause == "loss scale":
-        return (
-            f"Updates of {whose} fell{share} {since} with gradients that all became smaller alike: "
-            "the second moment is out of date"
-        )
-    return (
-        f"Updates of {whose} fell{share} {since} and the gradients did not: "
-        "their learning rate is lost"
-    )
-
-
-def _small_update(incident: Incident) -> str:
-    if "cause" in incident.evidence:
-        return _held_down(incident)
-    value = _number(incident, "value")
-    ratio = _number(incident, "ratio")
-    if incident.evidence.get("statistic") == "update_level" and ratio is not None:
-        return (
-            f"Updates fell from step {incident.onset_step} on to {_plain(ratio)} of what they were"
-        )
-    of = (
-        "the learning rate"
-        if incident.evidence.get("statistic") == "update_by_rate"
-        else "the weights"
-    )
-    size = "" if value is None else f", {_plain(value)} of {of}"
-    return f"Updates are too small to learn from since step {incident.onset_step}{size}"
-
-
-def _underflow(incident: Incident) -> str:
-    kind = (incident.root_series or "").partition(":")[0]
-    value = _number(incident, "value")
-    statistic, name = incident.evidence.get("statistic"), incident.evidence.get("number_format")
-    if statistic == "update_size" and value is not None:
-        return (
-            f"Updates of {_subject(incident)} are lost in the rounding of {name} weights since "
-            f"step {incident.onset_step} ({_plain(value)} of the weight)"
-        )
-    if statistic == "share_outside" and value is not None:
-        return (
-            f"Gradients of {_subject(incident)} underflow since step {incident.onset_step}: "
-            f"{100 * value:.0f} % of its elements are too small for {name}"
-        )
-    share = "" if value is None else f", {100 * value:.0f} % of its elements are exactly zero"
-    if kind == "weight":
-        return f"Updates of {_subject(incident)} are rounded away since step {incident.onset_step}"
-    return f"Gradients of {_subject(incident)} underflow since step {incident.onset_step}{share}"
-
-
-def _overflow(incident: Incident) -> str:
-    value = _number(incident, "value")
-    size = "" if value is None else f" {_plain(value)}"
-    if incident.evidence.get("statistic") == "loss_scale":
-        return f"The loss scale has collapsed to{size} at step {incident.onset_step}"
-    if incident.evidence.get("statistic") == "share_outside":
-        name = incident.evidence.get("number_format")
-        return (
-            f"{_subject(incident)} holds values too large for {name} at step {incident.onset_step}"
-        )
-    where = f"{_subject(incident)} reaches{size} at step {incident.onset_step}"
-    return f"{where}, and float16 ends at 65504"
 
 
 def _drift(incident: Incident) -> str:
@@ -352,23 +253,23 @@ def _drift(incident: Incident) -> str:
 def _collapse(incident: Incident) -> str:
     if incident.evidence.get("detector") == "fading":
         return _fading(incident)
-    value, start = _number(incident, "value"), _number(incident, "baseline")
+    value, start = number(incident, "value"), number(incident, "baseline")
     size = (
         ""
         if value is None or start is None
-        else f": the spread over the batch is {_plain(value)} of its size, {_plain(start)} at first"
+        else f": the spread over the batch is {plain(value)} of its size, {plain(start)} at first"
     )
-    return f"{_subject(incident)} answers every sample alike since step {incident.onset_step}{size}"
+    return f"{subject(incident)} answers every sample alike since step {incident.onset_step}{size}"
 
 
 def _fading(incident: Incident) -> str:
-    ratio = _number(incident, "ratio")
-    size = "" if ratio is None else f", to {_plain(ratio)} of the largest size it had"
-    return f"{_subject(incident)} fades since step {incident.onset_step}{size}"
+    ratio = number(incident, "ratio")
+    size = "" if ratio is None else f", to {plain(ratio)} of the largest size it had"
+    return f"{subject(incident)} fades since step {incident.onset_step}{size}"
 
 
 def _left(incident: Incident) -> str:
-    return f"{_subject(incident)} left its baseline at step {incident.onset_step}"
+    return f"{subject(incident)} left its baseline at step {incident.onset_step}"
 
 
 _OPENINGS: Final[dict[str, Callable[[Incident], str]]] = {
@@ -381,14 +282,14 @@ _OPENINGS: Final[dict[str, Callable[[Incident], str]]] = {
     "divergence": _divergence,
     "vanishing_gradient": _vanishing,
     "dead_units": _dead,
-    "update_too_large": _update,
-    "update_too_small": _small_update,
+    "update_too_large": optimizer_words.large_update,
+    "update_too_small": optimizer_words.small_update,
     "weight_corruption": _corruption,
     "replica_divergence": _replicas,
     "saturation": _saturation,
     "plateau": _plateau,
-    "precision_underflow": _underflow,
-    "precision_overflow": _overflow,
+    "precision_underflow": optimizer_words.underflow,
+    "precision_overflow": optimizer_words.overflow,
     "output_logit_drift": _drift,
     "representation_collapse": _collapse,
     "massive_activation": _massive,
@@ -396,40 +297,20 @@ _OPENINGS: Final[dict[str, Callable[[Incident], str]]] = {
 }
 
 
-def _subject(incident: Incident) -> str:
-    return incident.group or "The run"
-
-
 def _with(incident: Incident) -> str:
     return f", together with {incident.group}" if incident.group else ""
 
 
 def _peak(incident: Incident) -> str:
-    ratio = _number(incident, "ratio")
-    return "" if ratio is None or ratio <= 1 else f" (now {_times(ratio)})"
+    ratio = number(incident, "ratio")
+    return "" if ratio is None or ratio <= 1 else f" (now {times(ratio)})"
 
 
 def _pair(incident: Incident) -> str:
-    start, value = _number(incident, "baseline"), _number(incident, "value")
+    start, value = number(incident, "baseline"), number(incident, "value")
     if start is None or value is None:
         return "its level"
-    return f"{_plain(start)} to {_plain(value)}"
-
-
-def _number(incident: Incident, name: str) -> float | None:
-    value = incident.evidence.get(name)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _times(ratio: float) -> str:
-    if ratio < 100:
-        return f"{ratio:.1f}x"
-    # Three digits are known; beyond a million they say no more than that it is far too much.
-    return f"{float(f'{ratio:.3g}'):,.0f}x" if ratio < 1e6 else "over 1,000,000x"
-
-
-def _plain(value: float) -> str:
-    return f"{value:.3g}"
+    return f"{plain(start)} to {plain(value)}"
 
 
 def _steps(count: int) -> str:
