@@ -153,7 +153,7 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
     for part in (health, login, metrics):
         app.include_router(part.router)
     app.include_router(pages.assets)
-    app.include_router(pages.build_router(require("read"), read_form))
+    app.include_router(pages.build_router(require("read"), require("admin"), read_form))
     return app
 
 

@@ -9,9 +9,11 @@ import pytest
 from foreshock_service.store.audit import recent
 from foreshock_service.store.runs import delete_run
 from foreshock_service.store.session import Store
+from foreshock_service.store.tokens import create_token
 
 from tests.factories import make_batch
-from tests.fixtures.server import send
+from tests.fixtures.server import ServeApp, send
+from tests.store.writing import write
 
 RUN, PROJECT = "/api/v1/runs/run-1/detection", "/api/v1/projects/default/detection"
 DEFAULT = {"sensitivity": "normal", "disabled": [], "thresholds": {}}
@@ -109,6 +111,34 @@ def test_an_unknown_run_has_no_rule(known: httpx.Client) -> None:
     ahead = known.put("/api/v1/projects/to%20come%2Flater/detection", json={"sensitivity": "low"})
     assert ahead.json()["document"] == {"sensitivity": "low"}
     assert known.get("/api/v1/projects/to come/later/detection").json() == ahead.json()
+
+
+@pytest.mark.parametrize(
+    ("scope", "of_project", "of_run"), [("read", 403, 200), ("admin", 200, 200)]
+)
+def test_a_project_is_set_by_who_administers(
+    serve_app: ServeApp, sqlite_store: Store, scope: str, of_project: int, of_run: int
+) -> None:
+    """It counts for everybody's runs; one run is set by whoever may silence it, by page and API."""
+    write(sqlite_store, make_batch())
+    with sqlite_store.write() as session:
+        secret = create_token(session, name=scope, scopes=[scope], now=0.0)
+    client = serve_app(require_token=True)
+    client.headers["authorization"] = f"Bearer {secret}"
+
+    assert [
+        client.get(PROJECT).status_code,
+        client.put(PROJECT, json={"sensitivity": "low"}).status_code,
+        client.delete(PROJECT).status_code,
+        client.put(RUN, json={"sensitivity": "low"}).status_code,
+        client.delete(RUN).status_code,
+    ] == [200, of_project, of_project, of_run, of_run]
+    form = {"sensitivity": "low"}
+    page = "/runs/run-1/sensitivity"
+    assert client.post(page, data=form).status_code == 303
+    assert client.post(f"{page}/project", data=form).status_code == (
+        303 if of_project == 200 else of_project
+    )
 
 
 def test_a_deleted_run_takes_its_rule_with_it(known: httpx.Client, sqlite_store: Store) -> None:

@@ -58,13 +58,13 @@ def test_the_list_names_what_can_be_run(capsys: pytest.CaptureFixture[str]) -> N
     named = {line.split()[0] for line in lines[:-2]}
     assert named == {name for name, scenario in zoo.items() if scenario.split == "look"}
     assert any(re.match(r"mlp-nan-in-data +non_finite +MLP regression, Adam$", x) for x in lines)
-    assert lines[-1].startswith(f"{len(zoo) - len(named)} more are held back")
+    assert lines[-1] == f"{len(zoo) - len(named)} more are not listed; --show-held prints them"
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["mlp-nan-in-dat"], "did you mean mlp-nan-in-data"),
+        (["mlp-nan-in-dat"], "(did you mean mlp-nan-in-data"),
         ([""], "no scenario is called ''"),
         (["mlp-nan-in-data", "--list"], "not both"),
         (["mlp-nan-in-data", "--steps", "100"], "a scenario has its own number of steps"),
@@ -81,7 +81,7 @@ def test_what_cannot_be_run_is_refused(
 
 def test_a_name_like_no_other_is_answered_with_the_list() -> None:
     """Where nothing is close, the message says where the names are."""
-    with pytest.raises(NoZooError, match=r"none is close to it\. foreshock demo --list"):
+    with pytest.raises(NoZooError, match=r"'\?\?\?\?', or nearly so; foreshock demo --list"):
         scenario_of("????", load_zoo(checkout()))
 
 

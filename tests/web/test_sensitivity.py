@@ -66,7 +66,7 @@ def test_a_level_that_the_page_never_offered_is_refused(visit: Visit) -> None:
     """A forged form sets nothing."""
     answer = visit.page.request.post(
         f"{visit.url}{PAGE}/sensitivity",
-        form={"scope": "run", "sensitivity": "loud"},
+        form={"sensitivity": "loud"},
         headers={"origin": visit.url},
     )
     assert answer.status == 400

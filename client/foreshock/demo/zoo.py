@@ -87,9 +87,9 @@ def scenario_of(name: str, zoo: dict[str, Playable]) -> Playable:
     if name in zoo:
         return zoo[name]
     close = difflib.get_close_matches(name, zoo, n=3, cutoff=0.5)
-    meant = f"did you mean {', '.join(close)}?" if close else "none is close to it."
+    meant = f" (did you mean {', '.join(close)}?)" if close else ", or nearly so"
     raise NoZooError(
-        f"no scenario is called {name!r}: {meant} foreshock demo --list prints the scenarios"
+        f"no scenario is called {name!r}{meant}; foreshock demo --list prints those that there are"
     )
 
 
@@ -103,7 +103,4 @@ def listing(zoo: dict[str, Playable], *, show_held: bool) -> Iterator[str]:
     num_sick = sum(s.fault is not None for s in shown)
     yield f"{len(shown)} scenarios: {len(shown) - num_sick} healthy, {num_sick} with a fault"
     if num_hidden := len(zoo) - len(shown):
-        yield (
-            f"{num_hidden} more are held back from whoever writes detection; --show-held prints "
-            "them, and each runs by its name"
-        )
+        yield f"{num_hidden} more are not listed; --show-held prints them"

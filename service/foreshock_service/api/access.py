@@ -84,3 +84,4 @@ def _check_own_page(request: Request) -> None:
 
 MayIngest = Annotated[str, Depends(require("ingest"))]
 MayRead = Annotated[str, Depends(require("read"))]
+MayAdminister = Annotated[str, Depends(require("admin"))]

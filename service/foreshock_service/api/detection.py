@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from foreshock_service.api.access import MayRead
+from foreshock_service.api.access import MayAdminister, MayRead
 from foreshock_service.api.body import parse_document, read_body
 from foreshock_service.api.context import Context, InContext
 from foreshock_service.api.parameters import RunId
@@ -60,11 +60,12 @@ def get_project(project: Project, context: InContext, _actor: MayRead) -> RuleVi
     "/projects/{project:path}/detection", summary="Set it for a project", openapi_extra=_BODY
 )
 async def put_project(
-    project: Project, request: Request, context: InContext, actor: MayRead
+    project: Project, request: Request, context: InContext, actor: MayAdminister
 ) -> RuleView:
     """Set the document for all runs of a project, from their next frames on.
 
-    422 `bad_configuration` says what is wrong with a document; nothing is changed then.
+    422 `bad_configuration` says what is wrong with a document; nothing is changed then. It needs
+    the scope `admin`: it changes what is told of everybody's runs.
     """
     body = await read_body(request, context.settings)
 
@@ -77,7 +78,7 @@ async def put_project(
 
 
 @router.delete("/projects/{project:path}/detection", summary="Set nothing for a project")
-def delete_project(project: Project, context: InContext, actor: MayRead) -> RuleView:
+def delete_project(project: Project, context: InContext, actor: MayAdminister) -> RuleView:
     """The defaults are in force again for runs that set nothing of their own."""
     tuning.remove(context.store, RuleScope.PROJECT, project, by=actor, now=context.clock())
     return _project_view(context, project)

@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from foreshock_service.domain.detection_rules import RuleScope
 from foreshock_service.errors import NotFound
 from foreshock_service.incidents.explanations import PATH
 from foreshock_service.pipeline import silencing, triage, tuning
@@ -81,10 +82,12 @@ async def static_file(path: str, request: Request) -> Response:
 
 
 def build_router(
-    may_read: Callable[..., str], read_form: Callable[..., Awaitable[dict[str, str]]]
+    may_read: Callable[..., str],
+    may_administer: Callable[..., str],
+    read_form: Callable[..., Awaitable[dict[str, str]]],
 ) -> APIRouter:
-    """The pages, for whoever passes `may_read`, a dependency that returns the actor's name;
-    `read_form` is one that returns the fields of a form."""
+    """The pages, for whoever passes `may_read`, a dependency that returns the actor's name, and
+    what counts for a whole project, for `may_administer`; `read_form` returns a form's fields."""
     router = APIRouter(include_in_schema=False, dependencies=[Depends(may_read)])
 
     @router.get("/")
@@ -185,12 +188,18 @@ def build_router(
         by: str = Depends(may_read),
         form: Mapping[str, str] = Depends(read_form),
     ) -> Response:
-        """Set how sensitive detection is for a run or its project, and show the run again."""
-        with context.store.read() as session:
-            told = runs_store.get(session, run_id)
-        scope, name, level = chosen(form, told)
-        tuning.set_sensitivity(context.store, scope, name, level, by=by, now=context.clock())
-        return RedirectResponse(f"/runs/{quote(run_id)}", 303)
+        """Set how sensitive detection is for a run, and show it again."""
+        return _set_sensitivity(context, run_id, RuleScope.RUN, chosen(form), by)
+
+    @router.post("/runs/{run_id}/sensitivity/project")
+    def project_sensitivity(
+        run_id: str,
+        context: InPage,
+        by: str = Depends(may_administer),
+        form: Mapping[str, str] = Depends(read_form),
+    ) -> Response:
+        """Set it for all runs of a run's project, and show the run again."""
+        return _set_sensitivity(context, run_id, RuleScope.PROJECT, chosen(form), by)
 
     @router.get(PATH)
     def kinds(request: Request) -> Response:
@@ -257,6 +266,16 @@ def _missing(request: Request, error: NotFound) -> HTMLResponse:
 def _audit(context: PageContext, by: str, action: str, target: str) -> None:
     with context.store.write() as session:
         record(session, actor=by, action=action, target=target, now=context.clock())
+
+
+def _set_sensitivity(
+    context: PageContext, run_id: str, scope: RuleScope, level: str | None, by: str
+) -> Response:
+    with context.store.read() as session:
+        run = runs_store.get(session, run_id)
+    name = run.run_id if scope is RuleScope.RUN else run.project
+    tuning.set_sensitivity(context.store, scope, name, level, by=by, now=context.clock())
+    return RedirectResponse(f"/runs/{quote(run_id)}", 303)
 
 
 def _back(run_id: str, number: int) -> RedirectResponse:

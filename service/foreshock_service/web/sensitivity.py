@@ -30,7 +30,7 @@ class Choice:
 class Setting:
     """The buttons for the run, or for its project."""
 
-    scope: str
+    path: str
     title: str
     choices: Sequence[Choice]
     set_by: str
@@ -67,17 +67,16 @@ def sensitivity_note(
     )
 
 
-def chosen(form: Mapping[str, str], run: Run) -> tuple[RuleScope, str, str | None]:
-    """What a button of the form sets: for which scope, its name, and the level.
+def chosen(form: Mapping[str, str]) -> str | None:
+    """The level that a button of the form sets; None takes back what is set.
 
     Raises:
         BadRequest: it is none of the buttons.
     """
-    level, scope = form.get("sensitivity"), form.get("scope")
-    names = {str(RuleScope.RUN): run.run_id, str(RuleScope.PROJECT): run.project}
-    if level not in (*LEVELS, UNSET) or scope not in names:
+    level = form.get("sensitivity")
+    if level not in (*LEVELS, UNSET):
         raise BadRequest("choose a sensitivity that the page offers")
-    return RuleScope(scope), names[scope], None if level == UNSET else level
+    return None if level == UNSET else level
 
 
 def _setting(
@@ -87,7 +86,7 @@ def _setting(
     choices = [Choice(value=UNSET, text=unset, pressed=there is None)]
     choices += [Choice(value=level, text=level, pressed=there == level) for level in LEVELS]
     return Setting(
-        scope=str(scope),
+        path="sensitivity" if scope is RuleScope.RUN else "sensitivity/project",
         title=title,
         choices=choices,
         set_by="" if rule is None else f"set by {rule.set_by} {ago(now - rule.set_at)}",
