@@ -39,6 +39,7 @@ BEGIN_ANEW: Final[Mapping[str, tuple[str, ...]]] = {
     "plateau": (),
     "lone": (),
     "updates": ("learned", "joined"),
+    "shift": (),
     "optimizer_health": (),
     "windfall": (),
 }
