@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from foreshock_service.commands import scan
+from foreshock_service.commands import arguments, scan
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.importers.names import ALIASES
 from foreshock_service.importers.registry import IMPORTERS
@@ -32,7 +32,13 @@ def test_names_are_those_that_are_known() -> None:
 
 def test_exit_statuses_are_those_of_the_command() -> None:
     """Each constant has a row."""
-    statuses = (scan.QUIET, scan.INCIDENTS, scan.UNREADABLE, scan.INTERRUPTED, scan.CLOSED)
+    statuses = (
+        scan.QUIET,
+        scan.INCIDENTS,
+        scan.UNREADABLE,
+        arguments.INTERRUPTED,
+        arguments.CLOSED,
+    )
 
     assert rows(section(PAGE, "Exit status")) == [str(status) for status in statuses]
 
