@@ -7,7 +7,6 @@ unless they begin while an acute one is open, whose consequence they then are.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,14 @@ from foreshock_service.domain.incidents import (
     State,
     Transition,
 )
-from foreshock_service.incidents.attribution import NOBODY, Cause, attribute
+from foreshock_service.incidents.attribution import Cause
+from foreshock_service.incidents.evidence import (
+    cause_of,
+    first_evidence,
+    merged,
+    named_by,
+    newer_evidence,
+)
 from foreshock_service.incidents.lifecycle import (
     ACUTE_COOLDOWN_ROWS,
     QUIET_ROWS,
@@ -52,14 +58,10 @@ SLOW_KEYS: Final = {
 """Slow kinds by the incident they join. Gradients that vanish make small updates, and these make a
 loss that stays: one cause, one incident; so are dead units and what is no longer learned for want
 of them."""
-GROWING: Final = frozenset({"explosion", "update_too_large", "attention_logit_growth"})
-OF_THEIR_OWN: Final = frozenset({"gradient_spike", "update_too_large"})
-"""Kinds of the run whose ratio is that of their own statistic, whoever departs with it."""
 DAMAGE: Final = frozenset({"loss_spike", "divergence", "non_finite"})
 """Kinds that are harm themselves, and no signs of it."""
 LOSS_ROWS: Final = 512
 """How far back a loss is remembered, so that the level before a late-found onset is known."""
-MAX_DEPARTURES: Final = 64
 NAMING_ROWS: Final = 64
 """Within so many rows of opening, the layer may still be named; later it would be a guess."""
 
@@ -215,8 +217,8 @@ class IncidentTracker:
     ) -> _Live:
         lead = max(findings, key=lambda f: (rank_of(f.kind), f.score))
         lead = next(f for f in findings if f.kind == lead.kind)
-        named = _named(frame, [f for f in findings if f.kind == lead.kind])
-        cause = _cause(frame, lead.kind, named, departures if key == ACUTE else ())
+        named = named_by(frame, [f for f in findings if f.kind == lead.kind])
+        cause = cause_of(frame, lead.kind, named, departures if key == ACUTE else ())
         onset = min(f.onset_step for f in findings)
         root = next((d for d in departures if d.series == cause.root), None)
         if root is not None and key == ACUTE:
@@ -246,8 +248,8 @@ class IncidentTracker:
             num_affected=max(len(named), len(departures)),
             num_series=len(frame.schema.series),
             kinds=tuple(dict.fromkeys([lead.kind, *(f.kind for f in findings)])),
-            departures=_merged(named, departures),
-            evidence={**self.whose, **_evidence(lead, cause, departures)},
+            departures=merged(named, departures),
+            evidence={**self.whose, **first_evidence(lead, cause, departures)},
         )
         self._next_number += 1
         live = _Live(incident, key, watch, self._row, self._row, frame.step)
@@ -277,7 +279,7 @@ class IncidentTracker:
             live.shown = set() if relapsed else {f.kind for f in findings}
         added = [k for k in dict.fromkeys(f.kind for f in findings) if k not in live.shown]
         kinds = (*(k for k in old.kinds if k not in added), *added)
-        named = _named(frame, findings)
+        named = named_by(frame, findings)
         new = replace(
             old,
             state=State.OPEN,
@@ -286,17 +288,17 @@ class IncidentTracker:
             kinds=kinds,
             updated_step=frame.step,
             num_affected=max(old.num_affected, len(named), len(departures)),
-            departures=_merged(old.departures, (*named, *departures)),
+            departures=merged(old.departures, (*named, *departures)),
         )
         changes: list[IncidentChange] = []
         if self._row - live.opened_row <= NAMING_ROWS:
-            cause = _cause(frame, old.kind, named, departures if live.key == ACUTE else ())
+            cause = cause_of(frame, old.kind, named, departures if live.key == ACUTE else ())
             if _says_more(old, cause):
                 new = replace(
                     new, group=cause.group, root_series=cause.root, confidence=cause.confidence
                 )
                 changes.append(change(new, Transition.NAMED, step=frame.step))
-        evidence = _newer(new, findings)
+        evidence = newer_evidence(new, findings)
         if relapsed:
             evidence["relapsed_step"] = frame.step
         new = replace(new, evidence=evidence)
@@ -363,66 +365,6 @@ def _cooldown(key: str) -> int:
     return ACUTE_COOLDOWN_ROWS if key == ACUTE else SLOW_COOLDOWN_ROWS
 
 
-def _cause(
-    frame: Frame, kind: str, named: Sequence[Departure], departures: Sequence[Departure]
-) -> Cause:
-    if not named and not departures:
-        return NOBODY
-    if kind == "non_finite" and _came_forward_unseen(frame, named):
-        return NOBODY
-    series = frame.schema.series
-    return attribute(
-        kind,
-        named=named,
-        departures=departures,
-        step=frame.step,
-        num_series=len(series),
-        num_updates=sum(s.kind == "update" for s in series),
-    )
-
-
-def _came_forward_unseen(frame: Frame, named: Sequence[Departure]) -> bool:
-    """The loss is no number, and the activations that made it were not measured on this row: the
-    gradients are no number either, from the loss down, and say nothing of where it began."""
-    loss = frame.scalars.get("loss")
-    forward = any(d.series.startswith("activation:") for d in named)
-    return loss is not None and not math.isfinite(loss) and not forward
-
-
-def _named(frame: Frame, findings: Sequence[Finding]) -> tuple[Departure, ...]:
-    series = frame.schema.series
-    return tuple(
-        Departure(
-            series=f"{series[f.series].kind}:{series[f.series].name}",
-            step=f.onset_step,
-            statistic=f.statistic,
-            ratio=_ratio(f),
-        )
-        for f in findings
-        if f.series is not None
-    )
-
-
-def _merged(first: Sequence[Departure], more: Sequence[Departure]) -> tuple[Departure, ...]:
-    """Each series once, at its earliest step with its newest ratio, in the order of first sight."""
-    merged: dict[str, Departure] = {}
-    for departure in (*first, *more):
-        known = merged.get(departure.series)
-        if known is None:
-            merged[departure.series] = departure
-        else:
-            merged[departure.series] = replace(departure, step=min(known.step, departure.step))
-    return tuple(merged.values())[:MAX_DEPARTURES]
-
-
-def _ratio(finding: Finding) -> float:
-    if finding.kind == "non_finite" or not math.isfinite(finding.value):
-        return math.inf
-    if finding.baseline is None or not finding.baseline:
-        return math.inf
-    return finding.value / finding.baseline
-
-
 def _is_other_trouble(incident: Incident, findings: Sequence[Finding]) -> bool:
     """After recovery only the same kind is a relapse; another kind has another cause."""
     return incident.state is State.RECOVERED and not any(f.kind in incident.kinds for f in findings)
@@ -435,41 +377,3 @@ def _says_more(old: Incident, cause: Cause) -> bool:
     if old.group is None:
         return True
     return family_of(old.group) == cause.group
-
-
-def _newer(incident: Incident, findings: Sequence[Finding]) -> dict[str, float | int | str]:
-    """The evidence with the newest value of its own statistic, and the root's newest ratio."""
-    evidence = dict(incident.evidence)
-    for finding in findings:
-        same = finding.kind == incident.kind and finding.statistic == evidence.get("statistic")
-        if same and incident.kind in ("attention_logit_growth", "divergence", "dead_units"):
-            evidence["value"] = finding.value
-            break
-    forecast = next((f.evidence for f in findings if "overflow_step" in f.evidence), None)
-    if forecast is not None and incident.kind == "explosion":
-        evidence |= {name: x for name, x in forecast.items() if name.startswith("overflow_")}
-    root = next((d for d in incident.departures if d.series == incident.root_series), None)
-    if root is None or incident.kind not in GROWING:
-        return evidence
-    if incident.kind != "update_too_large" or root.series.startswith("update:"):
-        evidence["ratio"] = root.ratio
-    return evidence
-
-
-def _evidence(
-    lead: Finding, cause: Cause, departures: Sequence[Departure]
-) -> dict[str, float | int | str]:
-    evidence: dict[str, float | int | str] = {
-        "detector": lead.detector,
-        "statistic": lead.statistic,
-        "value": lead.value,
-        **lead.evidence,
-    }
-    if lead.baseline is not None:
-        evidence["baseline"] = lead.baseline
-        if lead.statistic != "loss":
-            evidence.setdefault("ratio", _ratio(lead))
-    root = next((d for d in departures if d.series == cause.root), None)
-    if root is not None and lead.series is None and lead.kind not in OF_THEIR_OWN:
-        evidence["ratio"] = root.ratio
-    return evidence
