@@ -27,7 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.main_job.service import KillableService, Receiver, receiving
 
 RUN = "sick-0"
-NUM_STEPS = 140
+NUM_STEPS = 240
 """Enough for the fault to be told; its loss moves later, so that the incident is still early."""
 KILL_AT_STEP = 30
 WAIT_SECONDS = 60.0
