@@ -52,3 +52,10 @@ def test_rows_without_a_rate_are_passed_over_in_a_run_that_logs_one() -> None:
     trace.scalars["lr"] = np.full(200, 1e-3)
     trace.missing = {("lr", row) for row in range(0, 200, 2)}
     assert [f.kind for f in told_by("shift", trace)] == ["update_too_large"]
+
+
+def test_a_rate_that_runs_to_zero_is_quiet() -> None:
+    """Momentum and decay go on moving weights when the rate is all but gone."""
+    trace = small_updates()
+    trace.scalars["lr"] = 1e-3 * np.clip(1 - (np.arange(200) - 150) / 45, 1e-4, 1.0)
+    assert told_by("shift", trace) == []

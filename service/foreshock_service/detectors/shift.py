@@ -60,6 +60,7 @@ class Shift:
 
     def _clear(self) -> None:
         self._sizes = Window(self._limits.new_rows + self._limits.before_rows)
+        self._undivided = Window(self._limits.new_rows + self._limits.before_rows)
         self._steps = Window(self._limits.new_rows)
         self._largest = -math.inf
 
@@ -84,6 +85,7 @@ class Shift:
             self._largest = max(self._largest, sizes[0])
         size = middle(ratios) - (math.log2(rate) if rate is not None else 0.0)
         self._sizes.add(size)
+        self._undivided.add(middle(ratios))
         self._steps.add(frame.step)
         sizes = self._sizes.values()
         if len(sizes) < limits.new_rows + limits.before_rows:
@@ -91,8 +93,12 @@ class Shift:
         before, new = sizes[: limits.before_rows], sizes[limits.before_rows :]
         usual, level = median(before), median(new)
         largest = max(before) if rate is not None else max(*before, self._largest)
+        undivided = self._undivided.values()
+        rose = median(undivided[limits.before_rows :]) - median(undivided[: limits.before_rows])
         shifted = (
-            level - usual > limits.octaves
+            # A rate that runs to zero leaves momentum behind: the updates themselves must grow.
+            rose > 0.5 * limits.octaves
+            and level - usual > limits.octaves
             and level - usual > limits.significance * spread(before, usual)
             and level > largest + limits.above_largest
         )
@@ -117,6 +123,7 @@ class Shift:
         """The windows."""
         return {
             "sizes": self._sizes.state(),
+            "undivided": self._undivided.state(),
             "steps": self._steps.state(),
             "rate": self._rate.state(),
             "numbers": [self._rows, self._largest],
@@ -125,6 +132,7 @@ class Shift:
     def restore(self, state: State) -> None:
         """Take up a state."""
         self._sizes.restore(state["sizes"])
+        self._undivided.restore(state["undivided"])
         self._steps.restore(state["steps"])
         self._rate.restore(state["rate"])
         self._rows, self._largest = int(state["numbers"][0]), float(state["numbers"][1])
