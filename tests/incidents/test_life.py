@@ -54,6 +54,17 @@ def test_what_joins_a_relapse_is_news_also_if_it_was_there_before() -> None:
     assert ("escalated", 178, "loss_spike") in told
 
 
+def test_a_kind_that_comes_with_a_relapse_is_recorded_and_told() -> None:
+    """A relapse says nothing of what was said, but something of what is new and graver."""
+    trace = healthy(300)
+    trace.scalars["grad_norm"] = np.ones(300)
+    trace.scalars["grad_norm"][[120, 168]] = (40.0, 90.0)
+    for name in trace.names("activation")[1:]:
+        trace.scale(name, np.where(np.arange(300) == 168, 30.0, 1.0))
+    (change,) = [c for c in changes_of(trace) if c.transition == "escalated"]
+    assert (change.step, change.incident.kinds[-1]) == (168, "explosion")
+
+
 def test_the_lead_is_told_when_the_loss_moves() -> None:
     """The sentence names the group, the lead and the step, all from the incident."""
     trace = healthy(300)

@@ -276,7 +276,7 @@ class IncidentTracker:
         again = old.state is State.RECOVERED and "relapsed_step" not in old.evidence
         relapsed = again and any(f.kind in DAMAGE for f in findings)
         if again:
-            live.shown = set() if relapsed else {f.kind for f in findings}
+            live.shown = set() if relapsed else {f.kind for f in findings} & set(old.kinds)
         added = [k for k in dict.fromkeys(f.kind for f in findings) if k not in live.shown]
         kinds = (*(k for k in old.kinds if k not in added), *added)
         named = named_by(frame, findings)
