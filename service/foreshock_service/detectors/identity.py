@@ -11,8 +11,10 @@ twice as much as this weight ever did before.
 - Critical when the weight changed by a quarter or more.
 - Quiet: the first 8 rows, which are learned from; rows that do not follow their predecessor step by
   step (gaps, restarts, sampled logs); weights that habitually do so (clipped, averaged) after the
-  first time; and half or more of the matrices at once, which is a checkpoint or a new
-  initialisation and not a fault of memory: the loss tells whether it did harm.
+  first time; and half or more of the matrices at once, or half of all weights by any more than
+  their update, which is a checkpoint, a new initialisation or an outer step and not a fault of
+  memory: the loss tells whether it did harm. What moves half of all weights is then taken for a
+  habit of each.
 
 Source: the identity is arithmetic; the slack covers statistics that were rounded to 10 bits.
 """
@@ -65,6 +67,9 @@ class IdentityThresholds(Thresholds):
         0.5, "share", "of the matrices at once is a checkpoint or a new start", guard=True
     )
     global_least: int = threshold(3, "count", "tensors at once that are always judged", guard=True)
+    rewritten: float = threshold(
+        1.2, "times", "its update, a change that the optimizer did not make", guard=True
+    )
 
 
 class Identity:
@@ -88,7 +93,7 @@ class Identity:
         weights = layout.kind_masks[WEIGHT]
         if not weights.any():
             return []
-        excess = self._excess(baselines)
+        excess = self._excess(baselines, self._limits.updates)
         rows, habit = np.fmax(last["rows"], 0.0), np.fmax(last["habit"], 0.0)
         broken = follows & weights & (excess > 1.0)
         judged = rows >= self._limits.first_rows
@@ -98,23 +103,27 @@ class Identity:
             leapt = self._leapt(baselines)
             found = self._found(frame, baselines, leapt, excess, leapt)
         seen = weights & row.measured
-        last["habit"] = np.where(broken, np.fmax(habit, excess), habit)
+        shown = np.where(broken, excess, 0.0)
+        if broken.any() and self._rewritten(baselines):
+            shown = np.where(weights, excess.max(), 0.0)
+        last["habit"] = np.fmax(habit, shown)
         last["rows"] = np.where(seen, rows + 1, rows)
         for name, values in (("rms", row.rms), ("abs_max", row.abs_max), ("mean", row.mean)):
             # A weight that was not measured on this row cannot be compared on the next.
             last[name] = np.where(seen, values, np.nan)
         return found
 
-    def _excess(self, baselines: Baselines) -> Floats:
-        """The largest of the three changes, in allowances [series]; 0 where it cannot be told."""
+    def _excess(self, baselines: Baselines, updates: float) -> Floats:
+        """The largest of the three changes, in allowances of so many updates and the rounding
+        [series]; 0 where it cannot be told."""
         layout, row, last, limits = baselines.layout, baselines.row, self._last, self._limits
         weight = layout.updated
         update = layout.update_of[weight]
         rms, abs_max = last["rms"][weight], last["abs_max"][weight]
         excess = np.zeros(layout.num_series)
         with np.errstate(all="ignore"):
-            allowed = limits.updates * row.rms[update] + limits.share * rms
-            allowed_max = limits.updates * row.abs_max[update] + limits.share * abs_max
+            allowed = updates * row.rms[update] + limits.share * rms
+            allowed_max = updates * row.abs_max[update] + limits.share * abs_max
             changes = (
                 np.abs(row.rms[weight] - rms) / allowed,
                 np.abs(row.abs_max[weight] - abs_max) / allowed_max,
@@ -164,7 +173,10 @@ class Identity:
             return []
         layout = baselines.layout
         matrices = int((layout.kind_masks[WEIGHT] & layout.is_matrix).sum())
-        if together.sum() > max(self._limits.global_least, self._limits.global_share * matrices):
+        limits = self._limits
+        if together.sum() > max(limits.global_least, limits.global_share * matrices):
+            return []
+        if self._rewritten(baselines):
             return []
         before, now = self._last["rms"][which], baselines.row.rms[which]
         with np.errstate(all="ignore"):
@@ -184,6 +196,12 @@ class Identity:
             baseline=self._last["rms"],
             score=np.minimum(excess, 1e6),
         )
+
+    def _rewritten(self, baselines: Baselines) -> bool:
+        """Whether something other than the optimizer has moved most of the weights."""
+        limits, num_weights = self._limits, baselines.layout.updated.size
+        moved = int((self._excess(baselines, limits.rewritten) > 1.0).sum())
+        return moved > max(limits.global_least, limits.global_share * num_weights)
 
     def state(self) -> State:
         """The last row's weights."""

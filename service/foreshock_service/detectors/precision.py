@@ -1,8 +1,8 @@
 """Precision: values that leave the range of their number format from below or from above.
 
-- `precision_underflow` of gradients: in at least 3 matrices and a fifth of them, half of the
-  elements are exactly zero or more while the rest is smaller than 2^-14, the least normal float16,
-  on 20 rows. Small values with many exact zeros between them are what flushing leaves; sparse
+- `precision_underflow` of gradients: in at least 3 matrices (half of them where there are fewer
+  than 6) and a fifth of them, half of the elements are exactly zero or more while the rest, or if
+  nothing is left all other gradients, are smaller than 2^-14, the least normal float16, on 20 rows. Small values with many exact zeros between them are what flushing leaves; sparse
   layers (look-up tables) are left out, and ReLU's zeros come with larger neighbours. Below them in
   the flow, matrices whose gradient is all zero are named as well.
 - `precision_underflow` of updates: 90 % of a weight's elements do not change, but some do or once
@@ -88,11 +88,16 @@ class Precision:
         matrices = layout.kind_masks[GRADIENT] & layout.is_matrix & ~layout.is_look_up
         with np.errstate(invalid="ignore"):
             zeros = matrices & (row.zero_frac >= self._limits.flushed_zeros)
-            tiny = zeros & (row.abs_max > 0) & (row.abs_max < self._limits.least_normal)
-        holds = zeros & (tiny | (row.abs_max == 0)) if tiny.any() else np.zeros_like(zeros)
-        if tiny.any() and holds.sum() < max(
-            self._limits.least_matrices, self._limits.share_of_matrices * matrices.sum()
-        ):
+            alive = matrices & (row.abs_max > 0)
+            tiny = zeros & alive & (row.abs_max < self._limits.least_normal)
+            # Where all are zero that could be, the others must be small for it to be flushing.
+            flushes = tiny.any() or (
+                zeros.any() and alive.any() and row.abs_max[alive].max() < self._limits.least_normal
+            )
+        holds = zeros & (tiny | (row.abs_max == 0)) if flushes else np.zeros_like(zeros)
+        num_matrices = int(matrices.sum())
+        least = min(self._limits.least_matrices, max(2, math.ceil(num_matrices / 2)))
+        if flushes and holds.sum() < max(least, self._limits.share_of_matrices * num_matrices):
             holds = np.zeros_like(holds)
         self._flushed.update(layout, holds=holds, measured=row.measured & matrices, step=frame.step)
         return self._told(frame, baselines, self._flushed.lasting(self._limits.rows), self._flushed)

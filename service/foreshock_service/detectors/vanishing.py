@@ -4,7 +4,8 @@
   below 1e-5 of the largest one's, on 24 rows.
 - `vanishing_gradient`, by own past: a matrix' gradient has fallen 10 octaves below its start while
   the median matrix has not followed (it must be 7 octaves below the common fall), on 24 rows; or it
-  was alive and is exactly zero on 15 rows while others live. Converging shrinks all alike: quiet.
+  was alive and is exactly zero on 10 rows, and twice as long as ever before, while others live.
+  Converging shrinks all alike: quiet.
 - `dead_units`: the share of zeros of an activation exceeds max(0.85, start + 0.15), or that of its
   inactive units max(0.5, start + 0.25), on 20 rows. Half zeros is what a ReLU does.
 
@@ -25,6 +26,7 @@ import numpy as np
 from foreshock_service.detectors.baseline import START_ROWS, YOUNG_ROWS, Baselines
 from foreshock_service.detectors.emit import series_findings
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
+from foreshock_service.detectors.pauses import Pauses
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools
 from foreshock_service.detectors.streak import Streaks
@@ -47,7 +49,10 @@ class VanishingThresholds(Thresholds):
     min_matrices: int = threshold(3, "count", "matrices at the least")
     past_octaves: float = threshold(10.0, "octaves", "a gradient below its own start")
     common_octaves: float = threshold(7.0, "octaves", "and below the common fall of all")
-    zero_rows: int = threshold(15, "rows", "a gradient that was alive is exactly zero for so long")
+    zero_rows: int = threshold(10, "rows", "a gradient that was alive is exactly zero for so long")
+    longest: float = threshold(
+        2.0, "times", "and beyond the longest pause that it came back from", guard=True
+    )
     dead_rows: int = threshold(20, "rows", "so long must units be dead")
     dead_zeros: float = threshold(0.85, "share", "of an activation's elements are zero")
     dead_zeros_above_start: float = threshold(
@@ -68,7 +73,7 @@ class Vanishing:
     def __init__(self, limits: VanishingThresholds | None = None) -> None:
         self._limits = limits or VanishingThresholds()
         self._small = Streaks()
-        self._zero = Streaks()
+        self._zero = Pauses()
         self._dead = Streaks()
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -99,18 +104,18 @@ class Vanishing:
         )
         was_alive = baselines.value("count") >= YOUNG_ROWS
         zero = matrices & was_alive & (row.rms == 0)
-        self._zero.update(layout, holds=zero, measured=row.measured & matrices, step=frame.step)
+        self._zero.update(layout, pauses=zero, measured=row.measured & matrices, step=frame.step)
         return self._vanished(frame, baselines)
 
     def _vanished(self, frame: Frame, baselines: Baselines) -> list[Finding]:
-        mask = self._small.lasting(self._limits.depth_rows) | self._zero.lasting(
-            self._limits.zero_rows
+        limits = self._limits
+        mask = self._small.lasting(limits.depth_rows) | self._zero.unusual(
+            baselines.layout, rows=limits.zero_rows, factor=limits.longest
         )
         if not mask.any():
             return []
-        since = np.where(
-            self._small.rows >= self._limits.depth_rows, self._small.since, self._zero.since
-        )
+        small, zero = self._small, self._zero.streaks
+        since = np.where(small.rows >= limits.depth_rows, small.since, zero.since)
         with np.errstate(invalid="ignore"):
             baseline = np.exp2(baselines.value("start"))
         return series_findings(
