@@ -16,13 +16,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
+from foreshock_service.detectors.update_sizes import median_update
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
@@ -53,16 +51,13 @@ class Overwrite:
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """At most one finding a row; none on a row without updates."""
-        layout, row, limits = baselines.layout, baselines.row, self._limits
-        weight = layout.updated[layout.is_matrix[layout.updated]]
-        sizes = row.log_rms[layout.update_of[weight]] - row.log_rms[weight]
-        sizes = sizes[np.isfinite(sizes)]
-        if sizes.size < limits.least_matrices:
+        limits, update = self._limits, median_update(baselines)
+        if update is None or update.updates.size < limits.least_matrices:
             return []
         self._rows += 1
         if self._rows <= limits.first_rows:
             return []
-        self._sizes.add(2.0 ** middle(sizes))
+        self._sizes.add(2.0**update.size)
         level = self._sizes.median()
         if len(self._sizes) < limits.rows or level <= limits.share:
             return []

@@ -8,7 +8,7 @@ import numpy as np
 
 from foreshock_service.detectors.layout import Layout
 from foreshock_service.detectors.memory import SeriesMemory
-from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.row import Bools, any_of
 from foreshock_service.detectors.streak import Streaks
 
 
@@ -25,7 +25,7 @@ class Pauses:
             self.streaks.align(layout)
             self._longest.align(layout)
             ended = measured & ~pauses & (self.streaks.rows > 0)
-            if ended.any():
+            if any_of(ended):
                 longest = np.fmax(self._longest["rows"], self.streaks.rows)
                 self._longest["rows"] = np.where(ended, longest, self._longest["rows"])
         self.streaks.update(layout, holds=pauses, measured=measured, step=step)
@@ -33,7 +33,7 @@ class Pauses:
     def unusual(self, layout: Layout, *, rows: int, factor: float) -> Bools:
         """Series whose pause is at least `rows` long, and `factor` times their longest one."""
         lasting = self.streaks.lasting(rows)
-        if not lasting.any():
+        if not any_of(lasting):
             return lasting
         self._longest.align(layout)
         habit = np.fmax(self._longest["rows"], 0.0)

@@ -25,6 +25,7 @@ from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.pauses import Pauses
 from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.row import any_of
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import MatrixPairs, pairs_of
 from foreshock_service.domain.findings import Finding, Severity
@@ -64,18 +65,18 @@ class Stopped:
         self._pairs = pairs_of(layout, self._pairs)
         update, gradient = self._pairs.update, self._pairs.gradient
         still = row.rms[update] == 0
-        if not still.any() and not self._pauses.streaks.running:
+        if not any_of(still) and not self._pauses.streaks.running:
             self._resting = 0
             return []
-        if not (row.rms[update] > 0).any():
-            return self._rest(frame, bool((row.rms[gradient] > 0).any()))
+        if not any_of(row.rms[update] > 0):
+            return self._rest(frame, any_of(row.rms[gradient] > 0))
         self._resting = 0
         known = baselines.value("count")[update] >= limits.moved_rows
         stopped = np.zeros(layout.num_series, np.bool_)
         stopped[update] = still & known & (row.rms[gradient] > 0)
         self._pauses.update(layout, pauses=stopped, measured=row.measured, step=frame.step)
         unusual = self._pauses.unusual(layout, rows=limits.rows, factor=limits.longest)
-        if not unusual.any():
+        if not any_of(unusual):
             return []
         return series_findings(
             frame,

@@ -24,8 +24,10 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import series_findings
-from foreshock_service.detectors.layout import Layout, Mask
+from foreshock_service.detectors.layout import Indices, Layout
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.row import any_of
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
@@ -56,21 +58,21 @@ class Symmetry:
 
     def __init__(self, limits: SymmetryThresholds | None = None) -> None:
         self._limits = limits or SymmetryThresholds()
-        self._layout: Layout | None = None
-        self._wide: Mask = np.zeros(0, np.bool_)
+        self._wide = PerLayout(self._wide_matrices)
         self._alike = Streaks()
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         layout, row, limits = baselines.layout, baselines.row, self._limits
-        if layout is not self._layout:
-            self._layout, self._wide = layout, self._wide_matrices(layout)
-        alike = self._wide & (row.std <= limits.weight_share * np.abs(row.mean)) & (row.mean != 0)
-        if not alike.any() and not self._alike.running:
+        wide = self._wide.of(layout)
+        same = row.std[wide] <= limits.weight_share * np.abs(row.mean[wide])
+        if not any_of(same) and not self._alike.running:
             return []
-        gradient = layout.gradient_of
-        same = row.std[gradient] <= limits.gradient_share * np.abs(row.mean[gradient])
-        alike &= same & (row.mean[gradient] != 0)
+        gradient = layout.gradient_of[wide]
+        same &= row.std[gradient] <= limits.gradient_share * np.abs(row.mean[gradient])
+        same &= (row.mean[wide] != 0) & (row.mean[gradient] != 0)
+        alike = np.zeros(layout.num_series, np.bool_)
+        alike[wide] = same
         self._alike.update(layout, holds=alike, measured=row.measured, step=frame.step)
         return series_findings(
             frame,
@@ -86,14 +88,13 @@ class Symmetry:
             evidence={"cause": "symmetry"},
         )
 
-    def _wide_matrices(self, layout: Layout) -> Mask:
-        """Weights with two sides or more of at least 2 [series]."""
+    def _wide_matrices(self, layout: Layout) -> Indices:
+        """Weights with a gradient and two sides or more of at least 2, as indices of series."""
         wide = [
             s.numel >= self._limits.least_elements and sum(side > 1 for side in s.shape) >= 2
             for s in layout.schema.series
         ]
-        weights: Mask = (layout.gradient_of >= 0) & np.array(wide, np.bool_)
-        return weights
+        return np.flatnonzero((layout.gradient_of >= 0) & np.array(wide, np.bool_))
 
     def state(self) -> State:
         """The streaks."""
