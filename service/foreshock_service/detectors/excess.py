@@ -63,7 +63,9 @@ def growth_limits(layout: Layout, limits: ExcessThresholds) -> Floats:
 
 def excess_growth(baselines: Baselines, limits: ExcessThresholds) -> Floats:
     """Octaves of growth that need an explanation [series]; -inf where there is none to explain."""
-    return baselines.once("excess growth", lambda: _excess_growth(baselines, limits))
+    return baselines.once(
+        f"growth beyond {limits.noises} noises", lambda: _excess_growth(baselines, limits)
+    )
 
 
 def _excess_growth(baselines: Baselines, limits: ExcessThresholds) -> Floats:
