@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.detectors.traces import Trace, changes_of, healthy, opened
+from tests.detectors.traces import Trace, changes_of, healthy, opened, told_by
 
 
 def _with_loss(loss: np.ndarray) -> Trace:
@@ -30,6 +30,22 @@ def test_damage_that_stays_is_divergence() -> None:
     assert [str(c.transition) for c in changes] == ["opened", "escalated"]
     assert changes[-1].incident.kinds == ("loss_spike", "divergence")
     assert changes[-1].incident.severity == "critical"
+
+
+def test_a_loss_that_only_ever_rises_is_divergence() -> None:
+    """It has nothing to lose, and stands far above all that it began with."""
+    steps = np.arange(300)
+    noise = np.random.default_rng(4).lognormal(0, 0.2, 300)
+    (finding,) = told_by("loss", _with_loss(0.1 * noise * 1.02**steps))
+    assert (finding.kind, finding.severity) == ("divergence", "critical")
+    assert 120 < finding.step < 180
+
+
+def test_a_loss_that_rises_to_a_few_times_its_start_is_quiet() -> None:
+    """As that of a value function does while the rewards become larger."""
+    rise = 1 + 4 * np.minimum(np.arange(300) / 200, 1)
+    noise = np.random.default_rng(4).lognormal(0, 0.2, 300)
+    assert told_by("loss", _with_loss(0.1 * noise * rise)) == []
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -7,7 +7,8 @@ own tail (1.5 times the largest excursion that passed by itself).
 
 - `loss_spike` (warning): 3 of the last 5 rows are damaged.
 - `divergence` (critical): damage has lasted 24 rows, or the level of the last 16 rows has risen
-  above the best level by 50 % of the progress, 8 sigma and 15 %, and still stands 16 rows later.
+  above the best level by 50 % of the progress, 8 sigma and 15 %, and still stands 16 rows later; or
+  it stands for so long 8 times above the largest of the first 32 losses, progress or none.
 
 A loss that is on its way back (30 % of it) is no divergence, nor one that repeats the first rows of
 the run: that is a new start in the same log, and everything is learned anew.
@@ -75,6 +76,9 @@ class LossThresholds(Thresholds):
     leap_share: float = threshold(0.03, "share", "of all progress that it undoes at the least")
     rise_factor: float = threshold(10.0, "times", "a level near zero above the best one")
     rise_share: float = threshold(0.1, "share", "of all progress that it undoes at the least")
+    outgrown_factor: float = threshold(
+        8.0, "times", "a level above the largest of the first losses, all of them positive"
+    )
     recovering: float = threshold(
         0.3, "share", "of the way back: then a loss is recovering, and only a spike", guard=True
     )
@@ -88,12 +92,16 @@ class Loss:
 
     def __init__(self, limits: LossThresholds | None = None) -> None:
         self._limits = limits or LossThresholds()
+        self._clear()
+
+    def _clear(self) -> None:
         self._calm = Window(self._limits.window_rows)
         self._recent = Window(self._limits.level_rows)
         self._damaged: list[int] = []  # steps of the damaged ones among the last 5 rows, else -1
         self._num_rows = 0
         self._start = math.nan
         self._best = math.inf
+        self._first_largest = 0.0
         self._tail = 0.0
         self._peak = 0.0
         self._damaged_rows = 0
@@ -120,6 +128,7 @@ class Loss:
             if self._num_rows == self._limits.start_rows:
                 self._start = self._calm.median()
             self._best = self._level()
+            self._first_largest = max(self._first_largest, loss if loss > 0 else math.inf)
             return []
         return self._judge(frame, loss)
 
@@ -168,6 +177,7 @@ class Loss:
             near_zero = max(far, self._limits.rise_share * progress, 8.0 * sigma, 0.25 * self._tail)
             drift_bar = min(drift_bar, near_zero)
         drifted = progress > self._limits.sigmas * sigma and level - self._best > drift_bar
+        drifted |= level > self._limits.outgrown_factor * self._first_largest
         self._worst_level = max(self._worst_level, level) if damaged or drifted else level
         self._drift_rows = self._drift_rows + 1 if drifted else 0
         if not damaged:
@@ -245,8 +255,9 @@ class Loss:
     def _begin_anew(self, loss: float) -> None:
         """The run was started over in its own log: nothing that was learned holds any more."""
         first, told = self._first, self._num_told
-        self.__init__(self._limits)  # type: ignore[misc]
+        self._clear()
         self._first, self._num_told, self._num_rows = first, told, 1
+        self._first_largest = loss if loss > 0 else math.inf
         self._calm.add(loss)
         self._recent.add(loss)
 
@@ -266,6 +277,7 @@ class Loss:
                 self._num_rows,
                 self._start,
                 self._best,
+                self._first_largest,
                 self._tail,
                 self._peak,
                 self._damaged_rows,
@@ -288,6 +300,7 @@ class Loss:
             self._num_rows,
             self._start,
             self._best,
+            self._first_largest,
             self._tail,
             self._peak,
             self._damaged_rows,
