@@ -176,6 +176,17 @@ def drifting_logits() -> Trace:
     return trace
 
 
+def running_outputs(*, spread: float = 0.1, num_rows: int = 200) -> Trace:
+    """The head's mean doubles every 16 rows from row 60 on, and its spread does not."""
+    trace = healthy(num_rows)
+    trace.scalars["loss"][:] = 2 + np.random.default_rng(3).normal(0, 0.03, num_rows)
+    mean = 0.2 * np.exp2(np.maximum(np.arange(num_rows) - FIRST, 0) / 16)
+    std = spread * (mean / 0.2 if spread > 1 else 1.0)
+    for statistic, value in (("mean", mean), ("std", std), ("max", mean + 4 * std)):
+        trace.put("activation:head", statistic, value, slice(None))
+    return trace
+
+
 def stuck_loss(num_rows: int = 200) -> Trace:
     """A loss that only has noise."""
     trace = small_updates(num_rows)
@@ -299,6 +310,7 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "massive": massive_element,
     "plasticity": forgetful_run,
     "drift": drifting_logits,
+    "offset": running_outputs,
     "plateau": stuck_loss,
     "loss": _risen_loss,
     "windfall": too_easy_data,

@@ -21,6 +21,7 @@ from typing import Final
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
+from foreshock_service.detectors.games import is_game
 from foreshock_service.detectors.layout import WEIGHT
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
@@ -29,8 +30,6 @@ from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "plateau"
-
-OTHER_GAMES: Final = ("loss_d", "loss_g", "mean_return", "entropy", "reward", "mean_q")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +89,7 @@ class Plateau:
             self._over = True
             return []
         self._rows += 1
-        if self._rows > self._limits.last_rows or any(
-            name in frame.scalars for name in OTHER_GAMES
-        ):
+        if self._rows > self._limits.last_rows or is_game(frame):
             self._over = True
             return []
         if len(self._start) < self._limits.start_rows:

@@ -17,6 +17,7 @@ from foreshock_service.detectors.lone import Lone
 from foreshock_service.detectors.loss import Loss
 from foreshock_service.detectors.massive import Massive
 from foreshock_service.detectors.non_finite import NonFinite
+from foreshock_service.detectors.offset import Offset
 from foreshock_service.detectors.optimizer_health import OptimizerHealth
 from foreshock_service.detectors.overwrite import Overwrite
 from foreshock_service.detectors.plasticity import Plasticity
@@ -60,6 +61,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "massive": Massive,
     "plasticity": Plasticity,
     "drift": Drift,
+    "offset": Offset,
     "plateau": Plateau,
     "loss": Loss,
     "windfall": Windfall,

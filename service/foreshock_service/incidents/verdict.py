@@ -244,6 +244,11 @@ def _plateau(incident: Incident) -> str:
 
 
 def _drift(incident: Incident) -> str:
+    if incident.evidence.get("detector") == "offset":
+        return (
+            f"The outputs of {subject(incident)} run away from zero together from step "
+            f"{incident.onset_step} (from {_pair(incident)}), and do not differ more for it"
+        )
     return (
         f"The level of the output logits drifts from step {incident.onset_step} "
         f"(log Z from {_pair(incident)})"
