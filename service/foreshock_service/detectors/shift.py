@@ -22,13 +22,12 @@ from typing import Final
 import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
-from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.update_sizes import LoggedRate
+from foreshock_service.detectors.update_sizes import LoggedRate, size_finding
 from foreshock_service.detectors.window import Window, median, spread
-from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "shift"
@@ -106,15 +105,13 @@ class Shift:
             return []
         first = next(i for i, x in enumerate(new) if x > largest)
         return [
-            run_finding(
+            size_finding(
                 frame,
                 detector=NAME,
                 kind="update_too_large",
-                severity=Severity.WARNING,
                 statistic="update_size",
-                value=2.0**level,
-                baseline=2.0**usual,
-                score=level - usual,
+                size=level,
+                usual=usual,
                 onset_step=int(self._steps.values()[first]),
             )
         ]
