@@ -23,9 +23,9 @@ from foreshock_service.domain.alerts import AlertRun
 from foreshock_service.domain.incidents import Incident, IncidentChange
 from foreshock_service.domain.runs import Run, RunHead, RunStatus
 from foreshock_service.errors import Conflict
-from foreshock_service.incidents import silence
-from foreshock_service.incidents.silence import Pace, RankSeen, Silence
-from foreshock_service.incidents.silence_words import SILENT_CLIENT
+from foreshock_service.incidents import silent_client
+from foreshock_service.incidents.silent_client import Pace, RankSeen, SilentClient
+from foreshock_service.incidents.silent_client_words import SILENT_CLIENT
 from foreshock_service.incidents.verdict import sentence
 from foreshock_service.pipeline.telling import Audience, tell
 from foreshock_service.settings import ServiceSettings
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 GAP_SECONDS: Final = 60.0
 """A round that comes so long after the one before: the process was away in between."""
 NEWS_SECONDS: Final = 86_400.0
-"""A silence that is older than this when it is first seen is history, and told to nobody."""
+"""What stopped longer ago than this when it is first seen is history, and told to nobody."""
 PACES: Final = 1024
 """Paces kept in memory; others are read again."""
 
@@ -46,7 +46,7 @@ Kept = OrderedDict[tuple[str, int, int, int], Pace]
 
 
 class Watchdog:
-    """Looks for silence; any number of them, in any processes, may share a database."""
+    """Looks for silent clients; any number of them, in any processes, may share a database."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Watchdog:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._least = settings.silence_seconds
+        self._least = settings.silent_seconds
         self._channels = settings.channels()
         self._clock = clock
         self._listening_since = 0.0
@@ -90,7 +90,7 @@ class Watchdog:
     def _look(
         self, run: Run, ranks: list[RankSeen], opened: StoredIncident | None, now: float
     ) -> bool:
-        found = silence.silence_of(
+        found = silent_client.silent_of(
             ranks, now=now, listening_since=self._listening_since, least=self._least
         )
         try:
@@ -99,23 +99,23 @@ class Watchdog:
             return self._go_on(run, ranks, opened, found, now)
         except Conflict as conflict:
             # A person or another process was faster; the next round sees what it did.
-            logger.info("the silence of run %s is looked at again: %s", run.run_id, conflict)
+            logger.info("silent run %s is looked at again: %s", run.run_id, conflict)
             return False
 
-    def _open(self, run: Run, found: Silence, now: float) -> bool:
+    def _open(self, run: Run, found: SilentClient, now: float) -> bool:
         if run.status is not RunStatus.RUNNING or run.finished_at is not None:
             return False
         with self._store.write() as session:
             detection.interrupt_lease(session, run.run_id)
             current = runs.get(session, run.run_id)
             told = incidents.of_kind(session, run.run_id, SILENT_CLIENT, limit=1)
-            known = any(silence.heard_at_of(i.incident) >= found.seen.heard_at for i in told)
+            known = any(silent_client.heard_at_of(i.incident) >= found.seen.heard_at for i in told)
             if known or current.finished_at is not None:
                 return False
             if not found.ranks and current.heard_at > run.heard_at:
                 return False
             number = incidents.next_number(session, run.run_id)
-            change = silence.begin(found, number=number)
+            change = silent_client.begin(found, number=number)
             incidents.insert_incident(
                 session,
                 run.run_id,
@@ -132,18 +132,18 @@ class Watchdog:
         run: Run,
         ranks: Sequence[RankSeen],
         opened: StoredIncident,
-        found: Silence | None,
+        found: SilentClient | None,
         now: float,
     ) -> bool:
         incident, change = opened.incident, None
         longer: Incident | None = None
         if run.finished_at is not None:
-            change = silence.end(incident, run.status, heard_at=run.heard_at)
+            change = silent_client.end(incident, run.status, heard_at=run.heard_at)
         else:
-            change = silence.come_back(incident, ranks, heard_at=run.heard_at)
+            change = silent_client.come_back(incident, ranks, heard_at=run.heard_at)
             if change is None and found is not None:
-                change = silence.worsen(incident, found, ranks)
-                longer = silence.prolong(incident, found)
+                change = silent_client.worsen(incident, found, ranks)
+                longer = silent_client.prolong(incident, found)
         new = longer if change is None else change.incident
         if new is None:
             return False
@@ -224,7 +224,7 @@ class Watchdog:
                 num_steps=len(between),
                 usual=statistics.median(between) if between else None,
                 longest=max(between, default=0.0),
-                survived=silence.survived(before),
+                survived=silent_client.survived(before),
             )
             self._paces[key] = pace
         self._paces.move_to_end(key)

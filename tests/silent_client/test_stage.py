@@ -18,7 +18,7 @@ from foreshock_service.store.session import Store
 
 from tests.detect.runs import drain, settings_with_webhook, store_run
 from tests.factories import ATTEMPT
-from tests.silence.runs import Place, finished
+from tests.silent_client.runs import Place, finished
 
 
 def test_a_run_that_stops_sending_is_told_then_critical(store: Store) -> None:
@@ -133,7 +133,7 @@ def test_a_process_that_begins_does_not_end_what_another_has_told(store: Store) 
 
 
 def test_what_ended_long_before_the_first_look_is_history(store: Store) -> None:
-    """A service that is told to watch for silence does not raise the dead."""
+    """A service that is told to watch for silent runs does not raise the dead."""
     place = Place(store)
     place.send("r")
     place.clock.now += 2 * 86_400
@@ -141,7 +141,7 @@ def test_what_ended_long_before_the_first_look_is_history(store: Store) -> None:
     assert place.incidents("r") == []
 
 
-def test_a_silence_that_a_person_resolved_is_not_told_again(store: Store) -> None:
+def test_a_silent_run_that_a_person_resolved_is_not_told_again(store: Store) -> None:
     """Not while it goes on; the next one is."""
     place = Place(store)
     place.send("r")
@@ -259,7 +259,7 @@ def test_a_rank_that_comes_back_has_recovered(store: Store) -> None:
     )
 
 
-def test_ranks_that_stop_together_are_one_silence(store: Store) -> None:
+def test_ranks_that_stop_together_are_one_silent_run(store: Store) -> None:
     """Nobody is named for a collective that hangs."""
     place = Place(store)
     for rank in (0, 1, 2):
@@ -308,7 +308,7 @@ def test_opening_interrupts_a_unit_of_work_that_is_under_way(store: Store) -> No
     assert (mine, again) == (False, (epoch or 0) + 1)
 
 
-def test_an_open_silence_is_counted_as_every_incident(store: Store) -> None:
+def test_an_open_silent_run_is_counted_as_every_incident(store: Store) -> None:
     """In what Prometheus scrapes."""
     place = Place(store)
     place.send("r")
@@ -320,7 +320,7 @@ def test_an_open_silence_is_counted_as_every_incident(store: Store) -> None:
 
 def test_the_watch_can_be_switched_off(store: Store) -> None:
     """0 watches for nothing."""
-    place = Place(store, silence_seconds=0.0)
+    place = Place(store, silent_seconds=0.0)
     place.send("r")
     place.wait(3600)
     assert place.incidents("r") == []
