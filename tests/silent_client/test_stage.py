@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 from foreshock_service.domain.findings import Severity
@@ -15,6 +16,8 @@ from foreshock_service.store.detection import claim_lease, renew_lease
 from foreshock_service.store.incidents import update_incident
 from foreshock_service.store.scrape import sample_runs
 from foreshock_service.store.session import Store
+from foreshock_service.store.tables import delivery
+from sqlalchemy import select
 
 from tests.detect.runs import drain, settings_with_webhook, store_run
 from tests.factories import ATTEMPT
@@ -237,6 +240,29 @@ def test_a_rank_that_falls_silent_after_another_is_told(store: Store) -> None:
     opened, joined = place.alerts("r")
     assert opened.startswith("Rank 1 has sent nothing since step 15")
     assert joined.startswith("Ranks 1, 2 have sent nothing since step 111")
+
+
+def test_ranks_that_join_at_the_same_step_are_each_told(store: Store) -> None:
+    """The rank that goes on may do the same steps again: what was told is no matter of its step."""
+    place = Place(store)
+    for rank in (0, 1, 2, 3):
+        place.send("r", rank=rank, world=4)
+
+    def go_on(*ranks: int) -> Callable[[], None]:
+        def send() -> None:
+            for rank in (0, *ranks):
+                place.send("r", first_step=16, rank=rank, world=4)
+
+        return send
+
+    place.wait(180, each=go_on(2, 3))
+    place.wait(180, each=go_on(3))
+    place.wait(180, each=go_on())
+
+    with store.read() as session:
+        told = [(row.transition, row.step) for row in session.connection.execute(select(delivery))]
+    assert told == [("opened", 15), ("escalated", 31), ("escalated", 31)]
+    assert place.alerts("r")[-1].startswith("Ranks 1, 2, 3 have sent nothing since step 31")
 
 
 def test_a_rank_that_comes_back_has_recovered(store: Store) -> None:
