@@ -285,6 +285,84 @@ def test_a_rank_that_comes_back_has_recovered(store: Store) -> None:
     )
 
 
+def test_a_rank_that_stays_away_when_its_run_comes_back_is_told(store: Store) -> None:
+    """As one incident of its own, as soon after the return as if it had stopped then; over when
+    it comes, too."""
+    place = Place(store)
+    step = iter(range(16, 10_000, 16))
+    for rank in (0, 1, 2):
+        place.send("r", rank=rank, world=3, host=f"node-{rank}")
+    place.wait(1800)
+
+    def go_on() -> None:
+        first = next(step)
+        for rank in (0, 2):
+            place.send("r", first_step=first, rank=rank, world=3)
+
+    place.wait(90, each=go_on)
+    assert [i.incident.state for i in place.incidents("r")] == [State.RECOVERED]
+    place.watchdog = place.start()  # another process knows as much of it
+    place.wait(300, each=go_on)
+    _, missing = place.incidents("r")
+    assert missing.sentence.startswith("Rank 1 on node-1 has sent nothing since step 15")
+    assert missing.incident.severity is Severity.WARNING
+    place.wait(600, each=go_on)
+    _, missing = place.incidents("r")
+    assert missing.incident.severity is Severity.CRITICAL
+
+    place.send("r", rank=1, first_step=16, world=3)
+    place.wait(30, each=go_on)
+    assert [i.incident.state for i in place.incidents("r")] == [State.RECOVERED] * 2
+    words = ["opened", "escalated", "recovered"]
+    with store.read() as session:
+        told = [row.transition for row in session.connection.execute(select(delivery))]
+    assert told == words * 2
+
+
+def test_a_rank_that_stays_away_is_told_also_if_a_person_resolved_the_pause(store: Store) -> None:
+    """Once: resolving that one, too, ends it."""
+    place = Place(store)
+    step = iter(range(16, 10_000, 16))
+    for rank in (0, 1):
+        place.send("r", rank=rank, world=2)
+
+    def go_on() -> None:
+        place.send("r", first_step=next(step), rank=0, world=2)
+
+    def close(number: int) -> None:
+        found = place.incidents("r")[number]
+        closed = resolve(found.incident, by="ada")
+        with store.write() as session:
+            update_incident(
+                session, "r", closed.incident, version=found.version, sentence="", now=0.0
+            )
+
+    place.wait(300)
+    close(0)
+    place.wait(300)
+    assert len(place.incidents("r")) == 1
+    place.wait(90, each=go_on)
+    assert len(place.incidents("r")) == 1
+    place.wait(120, each=go_on)
+    assert [i.incident.evidence.get("ranks") for i in place.incidents("r")] == [None, "1"]
+    close(1)
+    place.wait(900, each=go_on)
+    assert len(place.incidents("r")) == 2
+
+
+def test_ranks_that_come_back_one_after_another_are_not_missed(store: Store) -> None:
+    """A slow start of one of them is no news."""
+    place = Place(store)
+    for rank in (0, 1):
+        place.send("r", rank=rank, world=2)
+    place.wait(900)
+    place.send("r", rank=0, first_step=16, world=2)
+    place.wait(60)
+    place.send("r", rank=1, first_step=16, world=2)
+    place.wait(30)
+    assert [i.incident.state for i in place.incidents("r")] == [State.RECOVERED]
+
+
 def test_ranks_that_stop_together_are_one_silent_run(store: Store) -> None:
     """Nobody is named for a collective that hangs."""
     place = Place(store)

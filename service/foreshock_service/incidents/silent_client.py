@@ -12,7 +12,8 @@ Twelve hours at most. A warning; critical after 5 x as long, by default the 10 m
 PyTorch itself gives up a collective of NCCL: whoever was only waiting for others has been ended.
 
 Only time in which somebody listened counts: from the last arrival, or from when this process began
-to listen, whichever is later. One incident tells a pause. It recovers when something comes, and
+to listen, whichever is later; for a rank that stays away while its run comes back from a pause as
+a whole, from that return. One incident tells a pause. It recovers when something comes, and
 is resolved when the run says that it has ended. The rule is pure: the time is given.
 
 Source: the median rule is ours; 10 minutes are the default of `torch.distributed` for NCCL.
@@ -65,6 +66,8 @@ class RankSeen:
     next_ord: int
     heard_at: float
     pace: Pace
+    awaited_since: float = 0.0
+    """When its run came back from a pause as a whole, where the rank did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +108,11 @@ def silent_of(
     def quiet(rank: RankSeen) -> float:
         return now - max(rank.heard_at, listening_since)
 
+    def overdue(rank: RankSeen) -> float:
+        return min(quiet(rank), now - rank.awaited_since)
+
     def gravity(rank: RankSeen) -> Severity:
-        grave = quiet(rank) > CRITICAL_FACTOR * patience(rank.pace, least)
+        grave = overdue(rank) > CRITICAL_FACTOR * patience(rank.pace, least)
         return Severity.CRITICAL if grave else Severity.WARNING
 
     last = max(ranks, key=lambda rank: (rank.heard_at, -rank.rank))
@@ -117,8 +123,8 @@ def silent_of(
     silent = tuple(
         rank
         for rank in sorted(ranks, key=lambda rank: rank.rank)
-        if quiet(rank) > patience(rank.pace, least)
-        and last.heard_at - rank.heard_at > patience(rank.pace, least) / 2
+        if overdue(rank) > patience(rank.pace, least)
+        and last.heard_at - max(rank.heard_at, rank.awaited_since) > patience(rank.pace, least) / 2
     )
     if not silent:
         return None
@@ -230,14 +236,39 @@ def end(incident: Incident, status: RunStatus, *, heard_at: float) -> IncidentCh
     return change(closed, Transition.RESOLVED, step=incident.updated_step)
 
 
+def tells(incident: Incident, silent: SilentClient) -> bool:
+    """Whether an incident, be it over or not, has told what is found.
+
+    One of the whole run has told nothing of ranks that stay away when others come back.
+    """
+    if heard_at_of(incident) < silent.seen.heard_at:
+        return False
+    return bool(_named(incident)) or not silent.ranks or not silent.seen.awaited_since
+
+
+def is_of_all(incident: Incident) -> bool:
+    """Whether it tells of the whole run and names no rank."""
+    return not _named(incident)
+
+
+def awaited_since_of(incident: Incident) -> float:
+    """From when on something of the ranks that it names was to come; 0: from their last arrival."""
+    return _seconds(incident, "awaited_since")
+
+
 def heard_at_of(incident: Incident) -> float:
     """The last arrival before the pause that an incident tells."""
     return _seconds(incident, "heard_at")
 
 
-def survived(incidents: Sequence[Incident]) -> float:
-    """The longest pause that a run came back from, in seconds."""
-    back = [incident for incident in incidents if incident.state is State.RECOVERED]
+def survived(incidents: Sequence[Incident], *, before: float) -> float:
+    """The longest pause that a run came back from, in seconds, of those that began before a time:
+    a rank's last arrival, since a pause that it has not come back from is no habit of it."""
+    back = [
+        incident
+        for incident in incidents
+        if incident.state is State.RECOVERED and heard_at_of(incident) < before
+    ]
     return max((_seconds(incident, "lasted_seconds") for incident in back), default=0.0)
 
 
@@ -273,6 +304,8 @@ def _evidence(silent: SilentClient) -> dict[str, float | int | str]:
         evidence["last_step"] = seen.step
     if seen.pace.usual is not None:
         evidence["usual_seconds"] = float(f"{seen.pace.usual:.3g}")
+    if seen.awaited_since:
+        evidence["awaited_since"] = seen.awaited_since
     if silent.ranks:
         # All of them, for whoever waits for them to come back: the sentence names the first.
         evidence["ranks"] = ", ".join(str(rank.rank) for rank in silent.ranks)

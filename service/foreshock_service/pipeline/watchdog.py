@@ -16,11 +16,11 @@ import logging
 import statistics
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from foreshock_service.domain.alerts import AlertRun
-from foreshock_service.domain.incidents import Incident, IncidentChange
+from foreshock_service.domain.incidents import Incident, IncidentChange, State
 from foreshock_service.domain.runs import Run, RunHead, RunStatus
 from foreshock_service.errors import Conflict
 from foreshock_service.incidents import silent_client
@@ -42,7 +42,7 @@ NEWS_SECONDS: Final = 86_400.0
 PACES: Final = 1024
 """Paces kept in memory; others are read again."""
 
-Kept = OrderedDict[tuple[str, int, int, int], Pace]
+Kept = OrderedDict[tuple[str, int, int, int, float], Pace]
 
 
 class Watchdog:
@@ -109,7 +109,7 @@ class Watchdog:
             detection.interrupt_lease(session, run.run_id)
             current = runs.get(session, run.run_id)
             told = incidents.of_kind(session, run.run_id, SILENT_CLIENT, limit=1)
-            known = any(silent_client.heard_at_of(i.incident) >= found.seen.heard_at for i in told)
+            known = any(silent_client.tells(i.incident, found) for i in told)
             if known or current.finished_at is not None:
                 return False
             if not found.ranks and current.heard_at > run.heard_at:
@@ -182,8 +182,18 @@ class Watchdog:
         ]
         several = [run.run_id for run in chosen if len(newest[run.run_id]) > 1]
         came = arrivals.frame_arrivals(session, several) if several else {}
+        heard = {run.run_id: _heard(run, newest[run.run_id], came) for run in chosen}
+        quiet = [
+            run_id
+            for run_id, ranks in heard.items()
+            if any(now - at > self._least for at in ranks.values())
+        ]
+        told = incidents.newest_of_kind(session, quiet, SILENT_CLIENT) if quiet else {}
         return {
-            run.run_id: self._ranks(session, run, newest[run.run_id], came, now) for run in chosen
+            run.run_id: self._ranks(
+                session, run, newest[run.run_id], heard[run.run_id], told.get(run.run_id), now
+            )
+            for run in chosen
         }
 
     def _ranks(
@@ -191,15 +201,11 @@ class Watchdog:
         session: ReadSession,
         run: Run,
         heads: list[RunHead],
-        came: dict[arrivals.RankKey, float],
+        heard: dict[int, float],
+        told: StoredIncident | None,
         now: float,
     ) -> list[RankSeen]:
-        heard = {item.rank: came.get((run.run_id, item.rank, item.attempt)) for item in heads}
-        # A rank that has sent no frame of this attempt yet is not known to be there.
-        known = {rank: at for rank, at in heard.items() if at is not None}
-        # What came without a frame counts for the rank that was heard last.
-        last = max(known, key=lambda rank: (known[rank], -rank), default=heads[0].rank)
-        known[last] = max(known.get(last, run.heard_at), run.heard_at)
+        awaited_since = self._awaited_since(session, run, heads[0].attempt, told, now)
         return [
             RankSeen(
                 rank=item.rank,
@@ -207,15 +213,41 @@ class Watchdog:
                 attempt=item.attempt,
                 step=item.step,
                 next_ord=item.next_ord,
-                heard_at=known[item.rank],
-                pace=self._pace(session, item) if now - known[item.rank] > self._least else Pace(),
+                heard_at=heard[item.rank],
+                pace=self._pace(session, item, heard[item.rank])
+                if now - heard[item.rank] > self._least
+                else Pace(),
+                awaited_since=awaited_since
+                if told is not None and heard[item.rank] <= silent_client.heard_at_of(told.incident)
+                else 0.0,
             )
             for item in heads
-            if item.rank in known
+            if item.rank in heard
         ]
 
-    def _pace(self, session: ReadSession, item: RunHead) -> Pace:
-        key = (item.run_id, item.rank, item.attempt, item.next_ord)
+    def _awaited_since(
+        self,
+        session: ReadSession,
+        run: Run,
+        attempt: int,
+        told: StoredIncident | None,
+        now: float,
+    ) -> float:
+        """From when on ranks are awaited that have sent nothing since what was told; 0: from their
+        last arrival on."""
+        if told is None:
+            return 0.0
+        before = silent_client.heard_at_of(told.incident)
+        if not silent_client.is_of_all(told.incident):
+            return silent_client.awaited_since_of(told.incident)
+        if told.incident.state is State.OPEN or run.heard_at <= before:
+            return 0.0
+        back = arrivals.first_after(session, run.run_id, attempt, at=before)
+        # Something came, but no frame: that says nothing of any rank.
+        return now if back is None else back
+
+    def _pace(self, session: ReadSession, item: RunHead, heard_at: float) -> Pace:
+        key = (item.run_id, item.rank, item.attempt, item.next_ord, heard_at)
         pace = self._paces.get(key)
         if pace is None:
             between = arrivals.step_seconds(session, item)
@@ -224,13 +256,26 @@ class Watchdog:
                 num_steps=len(between),
                 usual=statistics.median(between) if between else None,
                 longest=max(between, default=0.0),
-                survived=silent_client.survived(before),
+                survived=silent_client.survived(before, before=heard_at),
             )
             self._paces[key] = pace
         self._paces.move_to_end(key)
         while len(self._paces) > PACES:
             self._paces.popitem(last=False)
         return pace
+
+
+def _heard(
+    run: Run, heads: Sequence[RunHead], came: Mapping[arrivals.RankKey, float]
+) -> dict[int, float]:
+    """When each rank that is known to be there was last heard."""
+    heard = {item.rank: came.get((run.run_id, item.rank, item.attempt)) for item in heads}
+    # A rank that has sent no frame of this attempt yet is not known to be there.
+    known = {rank: at for rank, at in heard.items() if at is not None}
+    # What came without a frame counts for the rank that was heard last.
+    last = max(known, key=lambda rank: (known[rank], -rank), default=heads[0].rank)
+    known[last] = max(known.get(last, run.heard_at), run.heard_at)
+    return known
 
 
 def _newest_attempt(heads: Sequence[RunHead]) -> list[RunHead]:

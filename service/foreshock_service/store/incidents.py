@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, and_, func, select, update
 
 from foreshock_service.domain.incident_documents import incident_from_json, incident_to_json
 from foreshock_service.domain.incidents import Incident, State
@@ -87,6 +87,26 @@ def of_kind(
         .limit(limit)
     )
     return [_stored(row) for row in session.connection.execute(query)]
+
+
+def newest_of_kind(
+    session: ReadSession, run_ids: Sequence[str], kind: str
+) -> dict[str, StoredIncident]:
+    """The newest incident of a kind of each run that has one, in any state."""
+    newest = (
+        select(incident_table.c.run_id, func.max(incident_table.c.number).label("number"))
+        .where(incident_table.c.run_id.in_(run_ids), incident_table.c.kind == kind)
+        .group_by(incident_table.c.run_id)
+        .subquery()
+    )
+    query = select(incident_table).join(
+        newest,
+        and_(
+            incident_table.c.run_id == newest.c.run_id,
+            incident_table.c.number == newest.c.number,
+        ),
+    )
+    return {row.run_id: _stored(row) for row in session.connection.execute(query)}
 
 
 def get_incident(session: ReadSession, run_id: str, number: int) -> StoredIncident:
