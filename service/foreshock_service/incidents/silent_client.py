@@ -190,12 +190,12 @@ def _together(incident: Incident, silent: SilentClient, ranks: Sequence[RankSeen
     return replace(silent, ranks=tuple(every[number] for number in sorted(every)))
 
 
-def prolong(incident: Incident, silent: SilentClient) -> Incident | None:
+def prolong(incident: Incident, seconds: float) -> Incident | None:
     """An open incident with the time that it has lasted by now, once that is a quarter longer than
     what its sentence says; told to nobody, but read by whoever looks."""
-    if silent.seconds < PROLONG_FACTOR * _seconds(incident, "silent_seconds"):
+    if seconds < PROLONG_FACTOR * _seconds(incident, "silent_seconds"):
         return None
-    return replace(incident, evidence={**incident.evidence, **_length(silent.seconds)})
+    return replace(incident, evidence={**incident.evidence, **_length(seconds)})
 
 
 def come_back(
@@ -244,6 +244,13 @@ def tells(incident: Incident, silent: SilentClient) -> bool:
     if heard_at_of(incident) < silent.seen.heard_at:
         return False
     return bool(_named(incident)) or not silent.ranks or not silent.seen.awaited_since
+
+
+def is_all_told(incident: Incident, *, heard_at: float) -> bool:
+    """Whether nothing can be added to an open incident of a run that was last heard so: it is of
+    the whole run, as grave as it gets, and nothing has come since."""
+    critical = incident.severity is Severity.CRITICAL
+    return is_of_all(incident) and critical and heard_at <= heard_at_of(incident)
 
 
 def is_of_all(incident: Incident) -> bool:

@@ -8,6 +8,9 @@ and sets its version. A kill at any moment leaves either all of a change or noth
 The time in which nobody listened does not count. A process counts from its first round on, and
 again from the first round after a gap, be it a suspended machine or a database that was away. With
 several processes the one that has listened longest is the first to speak.
+
+What a round reads is bounded by the runs that are alive or fell silent lately: of those that are
+told as far as they can be only the length is brought up to date, and after three days nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ GAP_SECONDS: Final = 60.0
 """A round that comes so long after the one before: the process was away in between."""
 NEWS_SECONDS: Final = 86_400.0
 """What stopped longer ago than this when it is first seen is history, and told to nobody."""
-PACES: Final = 1024
+WATCHED_SECONDS: Final = 3 * 86_400.0
+"""A run that was heard before is left alone. It is critical by then: after 60 hours at the most."""
+PACES: Final = 8192
 """Paces kept in memory; others are read again."""
 
 Kept = OrderedDict[tuple[str, int, int, int, float], Pace]
@@ -68,17 +73,26 @@ class Watchdog:
         if not self._least:
             return 0
         now = self._clock()
+        away = self._last_round is None or now - self._last_round > GAP_SECONDS
         with self._store.read() as session:
-            opened = {item.run_id: item for item in incidents.open_of_kind(session, SILENT_CLIENT)}
+            standing = incidents.open_of_kind(
+                session,
+                SILENT_CLIENT,
+                heard_after=now - WATCHED_SECONDS,
+                # What came while nobody looked may be older than that by now.
+                or_overtaken=away,
+            )
+            opened = {item.run_id: item for item in standing}
             watched = {
                 run.run_id: run
                 for run in arrivals.unfinished(session, heard_after=now - NEWS_SECONDS)
             }
             others = [run_id for run_id in opened if run_id not in watched]
-            watched |= {run.run_id: run for run in runs.get_many(session, others)}
-            seen = self._seen(session, list(watched.values()), set(opened), now)
+            if others:
+                watched |= {run.run_id: run for run in runs.get_many(session, others)}
+            unsettled = [run for run in watched.values() if not _is_settled(run, opened)]
+            seen = self._seen(session, unsettled, opened, now)
         # After the reads: a database that did not answer was not listening either.
-        away = self._last_round is None or now - self._last_round > GAP_SECONDS
         if away or now < self._listening_since:
             self._listening_since = now
         self._last_round = now
@@ -143,7 +157,10 @@ class Watchdog:
             change = silent_client.come_back(incident, ranks, heard_at=run.heard_at)
             if change is None and found is not None:
                 change = silent_client.worsen(incident, found, ranks)
-                longer = silent_client.prolong(incident, found)
+                longer = silent_client.prolong(incident, found.seconds)
+            elif change is None and _is_settled(run, {run.run_id: opened}):
+                heard_at = max(silent_client.heard_at_of(incident), self._listening_since)
+                longer = silent_client.prolong(incident, now - heard_at)
         new = longer if change is None else change.incident
         if new is None:
             return False
@@ -165,7 +182,11 @@ class Watchdog:
         tell(session, change, to=Audience(run=told, channels=self._channels, now=now))
 
     def _seen(
-        self, session: ReadSession, watched: Sequence[Run], opened: set[str], now: float
+        self,
+        session: ReadSession,
+        watched: Sequence[Run],
+        opened: Mapping[str, StoredIncident],
+        now: float,
     ) -> dict[str, list[RankSeen]]:
         """The ranks of each run in its newest attempt, where there may be something to say."""
         heads = head.rank_heads(session, [run.run_id for run in watched])
@@ -194,6 +215,7 @@ class Watchdog:
                 session, run, newest[run.run_id], heard[run.run_id], told.get(run.run_id), now
             )
             for run in chosen
+            if run.run_id in opened or not _is_known(run, told.get(run.run_id))
         }
 
     def _ranks(
@@ -263,6 +285,21 @@ class Watchdog:
         while len(self._paces) > PACES:
             self._paces.popitem(last=False)
         return pace
+
+
+def _is_settled(run: Run, opened: Mapping[str, StoredIncident]) -> bool:
+    """Whether all is told of a run that it is silent, and it has not ended."""
+    stored = opened.get(run.run_id)
+    if stored is None or run.finished_at is not None:
+        return False
+    return silent_client.is_all_told(stored.incident, heard_at=run.heard_at)
+
+
+def _is_known(run: Run, told: StoredIncident | None) -> bool:
+    """Whether nothing has come since a pause of the whole run that was told and closed."""
+    if told is None or not silent_client.is_of_all(told.incident):
+        return False
+    return run.heard_at <= silent_client.heard_at_of(told.incident)
 
 
 def _heard(
