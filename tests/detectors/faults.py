@@ -20,7 +20,7 @@ def small_updates(num_rows: int = 200) -> Trace:
     """A healthy run whose updates are a thousandth of its weights."""
     trace = healthy(num_rows)
     for name in trace.names("update"):
-        trace.scale(name, 1e-3)
+        trace.scale(name, 0.1)
     return trace
 
 
@@ -164,7 +164,7 @@ def lost_in_rounding(num_rows: int = 260) -> Trace:
     for name in trace.names("weight"):
         trace.describe(name, dtype="bfloat16")
         update = name.replace("weight:", "update:")
-        trace.scale(update, 2.0**-12)
+        trace.scale(update, 100 * 2.0**-12)
         trace.put(update, "zero_frac", 0.8, slice(None))
     return trace
 
@@ -180,6 +180,32 @@ def stuck_loss(num_rows: int = 200) -> Trace:
     """A loss that only has noise."""
     trace = small_updates(num_rows)
     trace.scalars["loss"] = 5.0 + np.random.default_rng(3).normal(0, 0.03, num_rows)
+    return trace
+
+
+def stopped_weight() -> Trace:
+    """The updates of one matrix are exactly zero from row 60 on."""
+    trace = small_updates(120)
+    trace.scale(f"update:{LAYER}.weight", 0.0, FIRST)
+    return trace
+
+
+def overwritten_weights() -> Trace:
+    """Updates as large as the weights from the first row on."""
+    trace = healthy(100)
+    for kind in ("update", "weight"):
+        for name in trace.names(kind):
+            trace.put(name, "std", 1.0, slice(None))
+    return trace
+
+
+def alike_units(num_rows: int = 100) -> Trace:
+    """A matrix that began with one number in every element, and gradients that are one as well."""
+    trace = small_updates(num_rows)
+    for kind, size in (("weight", 0.02), ("gradient", 1e-3), ("update", 1e-4)):
+        name = f"{kind}:{LAYER}.weight"
+        for statistic, value in (("mean", size), ("std", 0.0), ("min", size), ("max", size)):
+            trace.put(name, statistic, value, slice(None))
     return trace
 
 
@@ -257,9 +283,11 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "spike": _spiking_gradient,
     "lone": lonely_update,
     "optimizer_health": lost_rate,
+    "stopped": stopped_weight,
     "epsilon": tiny_gradients,
     "updates": grown_updates,
     "shift": shifted_updates,
+    "overwrite": overwritten_weights,
     "vanishing": _vanished_gradient,
     "experts": lost_expert,
     "precision": rounded_updates,
@@ -267,6 +295,7 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "saturation": saturated_tanh,
     "collapse": collapsed_batch,
     "fading": fading_weight,
+    "symmetry": alike_units,
     "massive": massive_element,
     "plasticity": forgetful_run,
     "drift": drifting_logits,

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.detectors.traces import changes_of, healthy, opened
+from tests.detectors.traces import Trace, changes_of, healthy, opened
 
 
 def _ramp(rows: int, first: int, doubling: float) -> np.ndarray:
     return np.exp2(np.maximum(np.arange(rows) - first, 0) / doubling)
 
 
+def _grow(trace: Trace, name: str) -> None:
+    """A weight doubles every 25 rows, by updates that allow it."""
+    trace.scale(f"update:{name}", 20.0)
+    trace.scale(f"weight:{name}", _ramp(300, 150, 25.0))
+
+
 def test_a_weight_that_keeps_doubling_is_found_and_named() -> None:
     """Doubling every 25 rows is found within three doublings."""
     trace = healthy(300)
-    trace.scale("weight:blocks.1.attn.qkv.weight", _ramp(300, 150, 25.0))
+    _grow(trace, "blocks.1.attn.qkv.weight")
     (incident,) = opened(trace)
     assert (incident.kind, incident.group) == ("explosion", "blocks.1.attn.qkv")
     assert incident.opened_step <= 225
@@ -24,7 +30,7 @@ def test_the_same_layer_in_every_block_is_named_as_a_family() -> None:
     """QKV in three blocks leaving is `attn.qkv` once it is known."""
     trace = healthy(300)
     for block in range(3):
-        trace.scale(f"weight:blocks.{block}.attn.qkv.weight", _ramp(300, 150, 25.0))
+        _grow(trace, f"blocks.{block}.attn.qkv.weight")
     changes = changes_of(trace)
     assert {c.incident.number for c in changes} == {1}
     assert changes[-1].incident.group == "attn.qkv"

@@ -101,3 +101,16 @@ def test_a_leap_beyond_the_habit_is_told() -> None:
     trace.scale(WEIGHT, np.where(np.arange(200) // 10 % 2, 1.1, 1.0))
     trace.scale(WEIGHT, 30.0, 155)
     assert 155 in [f.step for f in told_by("identity", trace)]
+
+
+def test_an_outer_step_that_moves_all_weights_a_little_is_quiet() -> None:
+    """One of them moves by four updates, the others by two: no fault of memory moves them all."""
+    trace = small_updates(120)
+    update = float(trace.stats[FIRST, trace.index(f"update:{LAYER}.weight"), 2])
+    size = float(trace.stats[FIRST, trace.index(WEIGHT), 2])
+    for name in trace.names("weight"):
+        own = trace.stats[FIRST, trace.index(name), 2]
+        moved = 2.0 * trace.stats[FIRST, trace.index(name.replace("weight:", "update:")), 2]
+        trace.scale(name, 1.0 + float((moved + 0.003 * own) / own), FIRST)
+    trace.scale(WEIGHT, 1.0 + 4.0 * update / size, FIRST)
+    assert told_by("identity", trace) == []

@@ -90,5 +90,6 @@ def test_nan_does_not_poison_the_baselines() -> None:
     trace = healthy(300)
     _nan(trace, "weight:blocks.1.mlp.up.weight", 50, 52)
     trace.scale("weight:blocks.1.mlp.up.weight", np.exp2(np.arange(100) / 10), 200)
+    trace.scale("update:blocks.1.mlp.up.weight", 40.0)
     kinds = [i.kind for i in opened(trace)]
     assert kinds == ["non_finite", "explosion"]

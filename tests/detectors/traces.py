@@ -100,7 +100,8 @@ class Trace:
 
 
 def healthy(num_rows: int = 200, *, seed: int = 0, num_blocks: int = 3) -> Trace:
-    """Levels that wander a little, a loss that falls from 5 to 2 with noise."""
+    """Levels that wander a little, updates of a hundredth of the weights, a loss that falls from 5
+    to 2 with noise."""
     rng = np.random.default_rng(seed)
     schema = block_schema(num_blocks)
     shape = (num_rows, len(schema.series))
@@ -109,6 +110,7 @@ def healthy(num_rows: int = 200, *, seed: int = 0, num_blocks: int = 3) -> Trace
     # A weight changes by its update and no more, so weights stand still here.
     weights = np.array([series.kind == "weight" for series in schema.series])
     size[:, weights] = level[weights]
+    size[:, [series.kind == "update" for series in schema.series]] *= 1e-2
     stats = np.zeros((*shape, len(STATISTICS)), np.float32)
     stats[:, :, COLUMN["count"]] = 1024
     stats[:, :, COLUMN["std"]] = size

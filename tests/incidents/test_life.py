@@ -138,6 +138,7 @@ def test_acknowledging_marks_and_resolving_closes() -> None:
     [
         ("gradient:blocks.3.attn.qkv.weight", "blocks.3.attn.qkv", "attn.qkv"),
         ("activation:layers.3", "layers.3", None),
+        ("activation:encoder.rnn[0]", "encoder.rnn", None),
         ("weight:head.weight", "head", None),
     ],
 )

@@ -20,9 +20,10 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import series_findings
-from foreshock_service.detectors.layout import ACTIVATION
+from foreshock_service.detectors.layout import ACTIVATION, Indices
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.row import Floats, any_of
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
@@ -58,19 +59,19 @@ class Collapse:
         start.align(layout)
         if "batch_std" not in layout.column:
             return []
-        with np.errstate(all="ignore"):
-            share = np.where(layout.kind_masks[ACTIVATION], row.batch_std / row.rms, np.nan)
-        known = np.isfinite(share)
-        rows = np.fmax(start["rows"], 0.0)
-        young = known & (rows < self._limits.start_rows)
-        if young.any():
-            before = np.where(rows == 0, share, start["share"])
-            start["share"] = np.where(young, before + (share - before) / (rows + 1), start["share"])
-            start["rows"] = np.where(young, rows + 1, rows)
-        with np.errstate(invalid="ignore"):
-            limit = np.minimum(self._limits.collapsed, self._limits.of_start * start["share"])
-            holds = (rows >= self._limits.start_rows) & (share < limit)
-        self._collapsed.update(layout, holds=holds, measured=known, step=frame.step)
+        activations = layout.indices[ACTIVATION]
+        shares = row.batch_std[activations] / row.rms[activations]
+        rows = np.fmax(start["rows"][activations], 0.0)
+        self._learn(activations, shares, rows)
+        near = (rows >= self._limits.start_rows) & (shares < self._limits.collapsed)
+        if not any_of(near) and not self._collapsed.running:
+            return []
+        share = np.full(layout.num_series, np.nan)
+        share[activations] = shares
+        limit = np.minimum(self._limits.collapsed, self._limits.of_start * start["share"])
+        holds = share < limit
+        holds[activations] &= near
+        self._collapsed.update(layout, holds=holds, measured=np.isfinite(share), step=frame.step)
         return series_findings(
             frame,
             self._collapsed.lasting(self._limits.rows),
@@ -83,6 +84,16 @@ class Collapse:
             baseline=start["share"],
             since=self._collapsed.since,
         )
+
+    def _learn(self, activations: Indices, shares: Floats, rows: Floats) -> None:
+        """Take the shares of young activations into their starts."""
+        young = np.isfinite(shares) & (rows < self._limits.start_rows)
+        if not any_of(young):
+            return
+        young_ones, share, count = activations[young], shares[young], rows[young]
+        before = np.where(count == 0, share, self._start["share"][young_ones])
+        self._start["share"][young_ones] = before + (share - before) / (count + 1)
+        self._start["rows"][young_ones] = count + 1
 
     def state(self) -> State:
         """Starts and streaks."""

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foreshock_service.detectors.row import Bools, Floats
+from foreshock_service.detectors.row import Bools, Floats, any_of
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -36,7 +36,7 @@ def series_findings(
     `since` is the step at which each series' departure began; without it, this step. `evidence`
     is the same for all of them.
     """
-    if not mask.any():
+    if not any_of(mask):
         return []
     which = np.flatnonzero(mask)
     which = which[np.argsort(order[which], kind="stable")][:MAX_FINDINGS]

@@ -12,6 +12,7 @@ from foreshock_service.detectors.codec import UNREADABLE
 from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.detectors.excess import excess_growth, growth_limits
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, UPDATE, WEIGHT
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import Detector
 from foreshock_service.detectors.registry import DETECTORS
 from foreshock_service.detectors.row import Bools
@@ -38,11 +39,26 @@ class Engine:
         self._detectors = [self._make(name) for name in DETECTORS if name not in config.disabled]
         self._announced = Announced()
         self._growth_limits = config.growth_limits
+        self._departed_limits = PerLayout(
+            lambda layout: DEPARTED_SHARE * growth_limits(layout, self._growth_limits)
+        )
+        self._watched = PerLayout(
+            lambda layout: layout.of_kind(ACTIVATION, GRADIENT, UPDATE, WEIGHT)
+        )
+        self._can_fade = PerLayout(
+            lambda layout: layout.of_kind(ACTIVATION, WEIGHT) & layout.is_matrix
+        )
         self._departed = Streaks()
         self._leapt = Streaks()
 
     def push(self, frame: Frame) -> list[Finding]:
         """Findings of the next frame, which its baselines learn afterwards."""
+        # Rules compute with NaN, which stands for what was not measured. One context for all of
+        # them: to enter one takes as long as a comparison of a thousand series.
+        with np.errstate(all="ignore"):
+            return self._push(frame)
+
+    def _push(self, frame: Frame) -> list[Finding]:
         baselines = self.baselines
         baselines.read(frame)
         fresh = ((detector, self._make(detector.name)) for detector in self._detectors)
@@ -55,13 +71,13 @@ class Engine:
             measured=baselines.row.measured,
             step=frame.step,
         )
-        with np.errstate(invalid="ignore"):
-            leaps = baselines.logs() - baselines.value("fast") > LEAP_OCTAVES
+        leaps = baselines.logs() - baselines.value("fast") > LEAP_OCTAVES
         self._leapt.update(
             baselines.layout, holds=leaps, measured=baselines.row.measured, step=frame.step
         )
         hold = np.zeros(baselines.layout.num_series, np.bool_)
-        hold[[f.series for f in findings if f.series is not None]] = True
+        if findings:
+            hold[[f.series for f in findings if f.series is not None]] = True
         baselines.learn(hold)
         return findings
 
@@ -128,18 +144,14 @@ class Engine:
 
     def _outside(self) -> Bools:
         """Left its baseline: half of the growth that would be too much, or NaN and Inf."""
-        baselines = self.baselines
-        excess = excess_growth(baselines, self._growth_limits)
-        known = baselines.value("count") >= DEPARTED_FIRST_ROWS
-        limits = DEPARTED_SHARE * growth_limits(baselines.layout, self._growth_limits)
-        self._departed.align(baselines.layout)
-        # Hysteresis: noise around the limit must not put the departure off.
-        limits = np.where(self._departed.rows > 0, DEPARTED_STAY * limits, limits)
-        layout = baselines.layout
-        watched = layout.of_kind(ACTIVATION, GRADIENT, UPDATE, WEIGHT)
-        with np.errstate(invalid="ignore"):
-            # What fades has left as well: a layer that nothing passes any more grows nowhere.
-            fades = layout.of_kind(ACTIVATION, WEIGHT) & layout.is_matrix
-            fades &= -baselines.growth() > 2.0 * limits
-        outside = known & ((excess > limits) | fades)
-        return np.asarray(watched & (outside | baselines.row.bad))
+        baselines, layout = self.baselines, self.baselines.layout
+        limits = self._departed_limits.of(layout)
+        if self._departed.running:
+            # Hysteresis: noise around the limit must not put the departure off.
+            self._departed.align(layout)
+            limits = np.where(self._departed.rows > 0, DEPARTED_STAY * limits, limits)
+        # What fades has left as well: a layer that nothing passes any more grows nowhere.
+        fades = self._can_fade.of(layout) & (-baselines.growth() > 2.0 * limits)
+        outside = fades | (excess_growth(baselines, self._growth_limits) > limits)
+        outside &= baselines.value("count") >= DEPARTED_FIRST_ROWS
+        return np.asarray(self._watched.of(layout) & (outside | baselines.row.bad))

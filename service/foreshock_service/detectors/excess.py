@@ -20,9 +20,10 @@ from foreshock_service.detectors.layout import (
     GRADIENT,
     UPDATE,
     WEIGHT,
+    Indices,
     Layout,
 )
-from foreshock_service.detectors.row import Bools, Floats, middle
+from foreshock_service.detectors.row import Floats, any_of, middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 
 ACTIVATION_GRAD_OCTAVES: Final = 9.0
@@ -62,27 +63,32 @@ def growth_limits(layout: Layout, limits: ExcessThresholds) -> Floats:
 
 def excess_growth(baselines: Baselines, limits: ExcessThresholds) -> Floats:
     """Octaves of growth that need an explanation [series]; -inf where there is none to explain."""
-    return baselines.once("excess growth", lambda: _excess_growth(baselines, limits))
+    return baselines.once(
+        f"growth beyond {limits.noises} noises", lambda: _excess_growth(baselines, limits)
+    )
 
 
 def _excess_growth(baselines: Baselines, limits: ExcessThresholds) -> Floats:
     layout = baselines.layout
     growth = baselines.growth()
     noise = np.maximum(baselines.value("noise"), SCALE_FLOOR)
-    with np.errstate(invalid="ignore"):
-        excess = np.where((growth > limits.noises * noise) & layout.is_matrix, growth, -np.inf)
+    grown = (growth > limits.noises * noise) & layout.is_matrix
+    if not any_of(grown):
+        return np.full(layout.num_series, -np.inf)
+    excess = np.where(grown, growth, -np.inf)
     excess[_still_small(baselines)] = -np.inf
-    updates = (layout.kind == UPDATE) & np.isfinite(growth)
-    if updates.any():
+    updates = layout.indices[UPDATE]
+    updates = updates[np.isfinite(growth[updates])]
+    if updates.size:
         excess[updates] -= max(middle(growth[updates]), 0.0)
     return excess
 
 
-def _still_small(baselines: Baselines) -> Bools:
+def _still_small(baselines: Baselines) -> Indices:
     layout, rms = baselines.layout, baselines.row.rms
-    weights = layout.kind == WEIGHT
-    peers = weights & layout.is_matrix & np.isfinite(rms)
-    if not peers.any():
-        return np.zeros_like(weights)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(weights & (rms < SMALL_AMONG_PEERS * middle(rms[peers])))
+    peers = rms[layout.matrices[WEIGHT]]
+    peers = peers[np.isfinite(peers)]
+    weights = layout.indices[WEIGHT]
+    if not peers.size:
+        return weights[:0]
+    return weights[rms[weights] < SMALL_AMONG_PEERS * middle(peers)]

@@ -27,7 +27,7 @@ from foreshock_service.detectors.emit import series_findings
 from foreshock_service.detectors.layout import Indices, Layout
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.row import Bools, all_of, any_of
 from foreshock_service.detectors.siblings import sibling_groups
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
@@ -77,7 +77,7 @@ class Experts:
         if not self._groups or frame.flags & (FrameFlag.THINNED | FrameFlag.SKIPPED):
             return []
         alive = row.measured & ((row.rms > 0) | row.bad)
-        if alive[self._members].all() and not self._idle.running:
+        if all_of(alive[self._members]) and not self._idle.running:
             self._memory["together"][self._members] = (
                 np.fmax(self._memory["together"][self._members], 0.0) + 1.0
             )
@@ -90,14 +90,14 @@ class Experts:
                 if living > 1:
                     together[group] |= alive[group]
                 self._count_returns(name, group, alive)
-        if not watched.any():
+        if not any_of(watched):
             return []
         memory = self._memory
         memory["together"] = np.fmax(memory["together"], 0.0) + together
         known = memory["together"] >= self._limits.alive_rows
         self._idle.update(layout, holds=known & ~alive, measured=watched, step=frame.step)
         lost, others = self._lost(watched)
-        if not lost.any():
+        if not any_of(lost):
             return []
         foremost = int(np.flatnonzero(lost)[np.argmin(layout.flow[lost])])
         return series_findings(
@@ -125,7 +125,7 @@ class Experts:
     def _count_returns(self, name: str, group: Indices, alive: Bools) -> None:
         idle = self._idle.rows[group]
         back = alive[group] & (idle > 0)
-        if back.any():
+        if any_of(back):
             count, longest = self._returns.get(name, [0, 0])
             self._returns[name] = [count + int(back.sum()), max(longest, int(idle[back].max()))]
 
@@ -134,7 +134,7 @@ class Experts:
         limits = self._limits
         lost, others = np.zeros_like(watched), np.zeros(watched.size, np.int64)
         lasting = self._idle.lasting(limits.rows)
-        if not lasting.any():
+        if not any_of(lasting):
             return lost, others
         for name, group in self._groups.items():
             count, longest = self._returns.get(name, [0, 0])

@@ -26,8 +26,9 @@ from foreshock_service.detectors.baseline import START_ROWS, Baselines
 from foreshock_service.detectors.emit import series_findings
 from foreshock_service.detectors.layout import ACTIVATION, WEIGHT
 from foreshock_service.detectors.memory import SeriesMemory
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools, Floats, middle
+from foreshock_service.detectors.row import Bools, Floats, any_of, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
@@ -58,6 +59,9 @@ class Fading:
         self._limits = limits or FadingThresholds()
         self._highest = SeriesMemory("level")
         self._fading = Streaks()
+        self._hidden = PerLayout(
+            lambda layout: np.flatnonzero(layout.kind_masks[ACTIVATION] & ~layout.is_output)
+        )
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -66,22 +70,22 @@ class Fading:
         level = baselines.value("fast")
         highest = self._highest["level"]
         settled = baselines.value("seen") >= START_ROWS
-        rises = settled & ~(level <= highest)
-        if rises.any():
-            highest = self._highest["level"] = np.where(rises, level, highest)
-        with np.errstate(invalid="ignore"):
-            fall = highest - level
-            weights = layout.kind_masks[WEIGHT] & layout.is_matrix
-            outputs = layout.kind_masks[ACTIVATION] & ~layout.is_output
-            faded = (weights & (fall > limits.weight_octaves)) | (
-                outputs & (fall > limits.activation_octaves)
-            )
-        if faded.any():
-            for kind in (weights, outputs):
-                known = kind & np.isfinite(fall)
-                if known.any():
-                    common = middle(fall[known])
-                    faded &= ~(kind & (common > limits.common_share * fall))
+        np.copyto(highest, level, where=settled & ~(level <= highest))
+        fall = highest - level
+        weights = layout.matrices[WEIGHT]
+        outputs = self._hidden.of(layout)
+        faded = np.zeros(layout.num_series, np.bool_)
+        for which, octaves in (
+            (weights, limits.weight_octaves),
+            (outputs, limits.activation_octaves),
+        ):
+            falls = fall[which]
+            sinks = falls > octaves
+            if any_of(sinks):
+                common = middle(falls[np.isfinite(falls)])
+                faded[which] = sinks & ~(common > limits.common_share * falls)
+        if not any_of(faded) and not self._fading.running:
+            return []
         return self._told(frame, baselines, faded, fall)
 
     def _told(
@@ -90,7 +94,7 @@ class Fading:
         layout, row = baselines.layout, baselines.row
         self._fading.update(layout, holds=faded, measured=row.measured, step=frame.step)
         lasting = self._fading.lasting(self._limits.rows)
-        if not lasting.any():
+        if not any_of(lasting):
             return []
         weights_first = np.where(layout.kind_masks[WEIGHT], 1e3, 0.0)
         return series_findings(

@@ -137,8 +137,7 @@ class Formats:
         judged = np.isfinite(share)
         if not judged.any():
             return []
-        with np.errstate(invalid="ignore"):
-            holds = judged & (share >= limits.small_share)
+        holds = judged & (share >= limits.small_share)
         if holds.sum() < max(limits.least_matrices, limits.share_of_matrices * judged.sum()):
             holds = np.zeros_like(judged)
         self._small.update(layout, holds=holds, measured=judged, step=frame.step)
@@ -177,8 +176,7 @@ class Formats:
                 top = float(FORMATS[run].top)
             share[index] = _share(histogram, above=top)
         judged = np.isfinite(share)
-        with np.errstate(invalid="ignore"):
-            holds = judged & (share > 0)
+        holds = judged & (share > 0)
         self._large.update(layout, holds=holds, measured=judged, step=frame.step)
         return self._told(
             frame,
@@ -226,8 +224,7 @@ class Formats:
         measured = self._rounded & np.isfinite(size)
         if not measured.any():
             return []
-        with np.errstate(invalid="ignore"):
-            lost = measured & (size < limits.rounding) & (row.zero_frac[update] > limits.unchanged)
+        lost = measured & (size < limits.rounding) & (row.zero_frac[update] > limits.unchanged)
         if learns or lost.sum() < limits.of_weights * measured.sum():
             lost = np.zeros_like(lost)
         self._lost.update(layout, holds=lost, measured=measured, step=frame.step)

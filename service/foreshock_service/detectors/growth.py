@@ -45,8 +45,9 @@ from foreshock_service.detectors.layout import (
     UPDATE,
     WEIGHT,
 )
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools, Floats, middle
+from foreshock_service.detectors.row import Bools, Floats, any_of, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import threshold
 from foreshock_service.detectors.window import Window
@@ -99,6 +100,11 @@ class Growth:
         self._logit_since = 0
         self._logits = Streaks()
         self._growing = Streaks()
+        self._has_logits = PerLayout(lambda layout: bool(layout.is_attention_logit.any()))
+        self._needed = PerLayout(lambda layout: growth_limits(layout, self._limits))
+        self._can_rise = PerLayout(
+            lambda layout: layout.kind_masks[ACTIVATION] & ~layout.is_attention_logit
+        )
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -139,13 +145,12 @@ class Growth:
 
     def _logit_series(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
-        if not layout.is_attention_logit.any():
+        if not self._has_logits.of(layout):
             return []
         start = np.exp2(np.nan_to_num(baselines.value("start", ABS_MAX), nan=-np.inf))
-        with np.errstate(invalid="ignore"):
-            above = row.abs_max > np.maximum(
-                self._limits.logit_limit, self._limits.logit_start_factor * start
-            )
+        above = row.abs_max > np.maximum(
+            self._limits.logit_limit, self._limits.logit_start_factor * start
+        )
         holds = np.asarray(layout.is_attention_logit & above)
         self._logits.update(layout, holds=holds, measured=row.measured, step=frame.step)
         return series_findings(
@@ -165,21 +170,19 @@ class Growth:
     def _growth(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
         growth = excess_growth(baselines, self._limits)
-        needed = growth_limits(layout, self._limits)
+        needed = self._needed.of(layout)
         risen = self._since_start(baselines)
-        far = risen | (growth > needed - self._limits.alone_octaves)
-        if not far.any():
-            self._growing.update(layout, holds=far, measured=row.measured, step=frame.step)
+        near = any_of(growth > needed - self._limits.alone_octaves) or any_of(risen)
+        if not near and not self._growing.running:
             return []
-        needed -= self._alone(baselines)
-        with np.errstate(invalid="ignore"):
-            count, weights = baselines.value("count"), layout.kind_masks[WEIGHT]
-            keeps_pace = baselines.slope() * self._limits.doubling_rows > 1.0
-            holds = np.asarray(
-                (risen | (growth > needed))
-                & (keeps_pace | (growth > self._limits.enormous_octaves))
-                & (count >= np.where(weights, self._limits.settled_rows, self._limits.first_rows))
-            )
+        needed = needed - self._alone(baselines)
+        count, weights = baselines.value("count"), layout.kind_masks[WEIGHT]
+        keeps_pace = baselines.slope() * self._limits.doubling_rows > 1.0
+        holds = np.asarray(
+            (risen | (growth > needed))
+            & (keeps_pace | (growth > self._limits.enormous_octaves))
+            & (count >= np.where(weights, self._limits.settled_rows, self._limits.first_rows))
+        )
         if baselines.progress.falls:
             holds &= growth > self._limits.enormous_octaves
         self._growing.update(layout, holds=holds, measured=row.measured, step=frame.step)
@@ -211,10 +214,8 @@ class Growth:
     def _since_start(self, baselines: Baselines) -> Bools:
         """Activations that stand far above their first rows [series]."""
         layout = baselines.layout
-        with np.errstate(invalid="ignore"):
-            above = baselines.value("fast") - baselines.value("start")
-            risen = above > self._limits.since_start_octaves
-        return np.asarray(risen & layout.kind_masks[ACTIVATION] & ~layout.is_attention_logit)
+        above = baselines.value("fast") - baselines.value("start")
+        return np.asarray(self._can_rise.of(layout) & (above > self._limits.since_start_octaves))
 
     def _alone(self, baselines: Baselines) -> Floats:
         """Octaves less that an activation needs which grows while the others stay [series]."""
@@ -229,9 +230,8 @@ class Growth:
         ):
             return less
         noise = np.maximum(baselines.value("noise"), SCALE_FLOOR)
-        with np.errstate(invalid="ignore"):
-            steady = activations & (growth > self._limits.steady_noises * noise)
-            steady &= baselines.value("count") >= self._limits.settled_rows
+        steady = activations & (growth > self._limits.steady_noises * noise)
+        steady &= baselines.value("count") >= self._limits.settled_rows
         less[steady & ~layout.is_output & ~layout.is_attention_logit] = self._limits.alone_octaves
         return less
 

@@ -11,8 +11,10 @@ twice as much as this weight ever did before.
 - Critical when the weight changed by a quarter or more.
 - Quiet: the first 8 rows, which are learned from; rows that do not follow their predecessor step by
   step (gaps, restarts, sampled logs); weights that habitually do so (clipped, averaged) after the
-  first time; and half or more of the matrices at once, which is a checkpoint or a new
-  initialisation and not a fault of memory: the loss tells whether it did harm.
+  first time; and half or more of the matrices at once, or half of all weights by any more than
+  their update, which is a checkpoint, a new initialisation or an outer step and not a fault of
+  memory: the loss tells whether it did harm. What moves half of all weights is then taken for a
+  habit of each.
 
 Source: the identity is arithmetic; the slack covers statistics that were rounded to 10 bits.
 """
@@ -27,15 +29,17 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import series_findings
-from foreshock_service.detectors.layout import GRADIENT, UPDATE, WEIGHT
+from foreshock_service.detectors.layout import GRADIENT, UPDATE, WEIGHT, Indices
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools, Floats
+from foreshock_service.detectors.row import Bools, Floats, Row, all_of, any_of
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "identity"
+
+_LARGEST: Final = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,9 @@ class IdentityThresholds(Thresholds):
         0.5, "share", "of the matrices at once is a checkpoint or a new start", guard=True
     )
     global_least: int = threshold(3, "count", "tensors at once that are always judged", guard=True)
+    rewritten: float = threshold(
+        1.2, "times", "its update, a change that the optimizer did not make", guard=True
+    )
 
 
 class Identity:
@@ -85,71 +92,85 @@ class Identity:
         last.align(layout)
         follows = frame.attempt == self._attempt and frame.step == self._step + 1
         self._step, self._attempt = frame.step, frame.attempt
-        weights = layout.kind_masks[WEIGHT]
-        if not weights.any():
+        weights = layout.indices[WEIGHT]
+        if not weights.size:
             return []
-        excess = self._excess(baselines)
-        rows, habit = np.fmax(last["rows"], 0.0), np.fmax(last["habit"], 0.0)
-        broken = follows & weights & (excess > 1.0)
-        judged = rows >= self._limits.first_rows
-        fresh: Bools = broken & judged & (excess > self._limits.above_habit * habit)
-        found = self._found(frame, baselines, fresh, excess, broken & judged)
+        excess = self._excess(baselines, self._limits.updates)
+        broken = follows & (excess > 1.0)
+        found = self._broken(frame, baselines, excess, broken) if any_of(broken) else []
         if not found:
             leapt = self._leapt(baselines)
-            found = self._found(frame, baselines, leapt, excess, leapt)
-        seen = weights & row.measured
-        last["habit"] = np.where(broken, np.fmax(habit, excess), habit)
-        last["rows"] = np.where(seen, rows + 1, rows)
-        for name, values in (("rms", row.rms), ("abs_max", row.abs_max), ("mean", row.mean)):
-            # A weight that was not measured on this row cannot be compared on the next.
-            last[name] = np.where(seen, values, np.nan)
+            found = self._found(frame, baselines, leapt, excess, leapt) if any_of(leapt) else []
+        self._remember(row, weights)
         return found
 
-    def _excess(self, baselines: Baselines) -> Floats:
-        """The largest of the three changes, in allowances [series]; 0 where it cannot be told."""
+    def _remember(self, row: Row, weights: Indices) -> None:
+        """A weight that was not measured on this row cannot be compared on the next."""
+        last, seen = self._last, row.measured[weights]
+        all_seen = all_of(seen)
+        for name, values in (("rms", row.rms), ("abs_max", row.abs_max), ("mean", row.mean)):
+            now = values[weights]
+            last[name][weights] = now if all_seen else np.where(seen, now, np.nan)
+        last["rows"][weights] = np.fmax(last["rows"][weights], 0.0) + seen
+
+    def _excess(self, baselines: Baselines, updates: float) -> Floats:
+        """The largest of the three changes, in allowances of so many updates and the rounding; 0
+        where it cannot be told.
+
+        Shape: [updated], the weights that have an update.
+        """
         layout, row, last, limits = baselines.layout, baselines.row, self._last, self._limits
         weight = layout.updated
         update = layout.update_of[weight]
         rms, abs_max = last["rms"][weight], last["abs_max"][weight]
-        excess = np.zeros(layout.num_series)
-        with np.errstate(all="ignore"):
-            allowed = limits.updates * row.rms[update] + limits.share * rms
-            allowed_max = limits.updates * row.abs_max[update] + limits.share * abs_max
-            changes = (
-                np.abs(row.rms[weight] - rms) / allowed,
-                np.abs(row.abs_max[weight] - abs_max) / allowed_max,
-                np.abs(row.mean[weight] - last["mean"][weight]) / allowed,
-            )
-            # No update and no change is 0 / 0: nothing that could not be.
-            largest = np.fmax.reduce((*changes, np.zeros(weight.size)))
-        excess[weight] = np.minimum(largest, np.finfo(np.float64).max)
-        return excess
+        allowed = updates * row.rms[update] + limits.share * rms
+        allowed_max = updates * row.abs_max[update] + limits.share * abs_max
+        of_rms = np.abs(row.rms[weight] - rms) / allowed
+        of_max = np.abs(row.abs_max[weight] - abs_max) / allowed_max
+        of_mean = np.abs(row.mean[weight] - last["mean"][weight]) / allowed
+        # No update and no change is 0 / 0: nothing that could not be.
+        largest = np.fmax(np.fmax(np.fmax(of_rms, of_max), of_mean), 0.0)
+        return np.asarray(np.minimum(largest, _LARGEST))
+
+    def _broken(
+        self, frame: Frame, baselines: Baselines, excess: Floats, broken: Bools
+    ) -> list[Finding]:
+        """Of the weights that changed too much, those that never did before. Shapes: [updated]."""
+        layout, last, limits = baselines.layout, self._last, self._limits
+        weight = layout.updated
+        habit = np.fmax(last["habit"][weight], 0.0)
+        judged = broken & (last["rows"][weight] >= limits.first_rows)
+        fresh = np.zeros(layout.num_series, np.bool_)
+        fresh[weight] = judged & (excess > limits.above_habit * habit)
+        shown = np.where(broken, excess, 0.0)
+        if self._rewritten(baselines):
+            shown = np.full_like(excess, excess.max())
+        last["habit"][weight] = np.fmax(habit, shown)
+        return self._found(frame, baselines, fresh, excess, judged) if any_of(fresh) else []
 
     def _leapt(self, baselines: Baselines) -> Bools:
         """Weights whose update leapt with no gradient to explain it [series]."""
         layout, row = baselines.layout, baselines.row
         nowhere = np.zeros(layout.num_series, np.bool_)
         deviation = baselines.deviation()
-        with np.errstate(invalid="ignore"):
-            leaps = layout.kind_masks[UPDATE] & (deviation > self._limits.leap_octaves)
-            if not leaps.any():
-                return nowhere
-            leaps = (
-                leaps
-                & layout.is_matrix
-                & (baselines.value("count") >= self._limits.leap_first_rows)
-                & (baselines.significance() > self._limits.leap_scales)
-                & (row.log_rms > baselines.value("peak") + self._limits.leap_octaves)
-            )
-        if not leaps.any():
+        leaps = layout.kind_masks[UPDATE] & (deviation > self._limits.leap_octaves)
+        if not any_of(leaps):
+            return nowhere
+        leaps = (
+            leaps
+            & layout.is_matrix
+            & (baselines.value("count") >= self._limits.leap_first_rows)
+            & (baselines.significance() > self._limits.leap_scales)
+            & (row.log_rms > baselines.value("peak") + self._limits.leap_octaves)
+        )
+        if not any_of(leaps):
             return nowhere
         updates = deviation[layout.kind_masks[UPDATE] & layout.is_matrix]
         gradients = deviation[layout.kind_masks[GRADIENT] & layout.is_matrix]
         if np.nanmedian(updates) > self._limits.calm_octaves or not np.isfinite(gradients).any():
             return nowhere
         update, gradient = layout.update_of, layout.gradient_of
-        with np.errstate(invalid="ignore"):
-            calm = (gradient >= 0) & (deviation[gradient] < self._limits.calm_octaves)
+        calm = (gradient >= 0) & (deviation[gradient] < self._limits.calm_octaves)
         return np.asarray((update >= 0) & leaps[update] & calm)
 
     def _found(
@@ -160,20 +181,21 @@ class Identity:
         excess: Floats,
         together: Bools,
     ) -> list[Finding]:
-        if not which.any():
-            return []
         layout = baselines.layout
-        matrices = int((layout.kind_masks[WEIGHT] & layout.is_matrix).sum())
-        if together.sum() > max(self._limits.global_least, self._limits.global_share * matrices):
+        matrices, limits = layout.matrices[WEIGHT].size, self._limits
+        if together.sum() > max(limits.global_least, limits.global_share * matrices):
+            return []
+        if self._rewritten(baselines):
             return []
         before, now = self._last["rms"][which], baselines.row.rms[which]
-        with np.errstate(all="ignore"):
-            change = np.abs(now - before) / np.where(before > 0, before, np.nan)
+        change = np.abs(now - before) / np.where(before > 0, before, np.nan)
         worst = float(np.nanmax(change, initial=0.0))
+        everywhere = np.zeros(layout.num_series)
+        everywhere[layout.updated] = excess
         return series_findings(
             frame,
             which,
-            order=-excess,
+            order=-everywhere,
             detector=NAME,
             kind="weight_corruption",
             severity=Severity.CRITICAL
@@ -182,8 +204,14 @@ class Identity:
             statistic="rms",
             value=baselines.row.rms,
             baseline=self._last["rms"],
-            score=np.minimum(excess, 1e6),
+            score=np.minimum(everywhere, 1e6),
         )
+
+    def _rewritten(self, baselines: Baselines) -> bool:
+        """Whether something other than the optimizer has moved most of the weights."""
+        limits, num_weights = self._limits, baselines.layout.updated.size
+        moved = int((self._excess(baselines, limits.rewritten) > 1.0).sum())
+        return moved > max(limits.global_least, limits.global_share * num_weights)
 
     def state(self) -> State:
         """The last row's weights."""

@@ -32,7 +32,9 @@ class Layout:
     of a normalisation layer have gradients of rounding noise, so depth rules leave vectors out.
     `symmetric` and `one_sided` mark outputs of bounded functions, of [-1, 1] and of [0, 1].
     `update_of` and `gradient_of` are the indices of a weight's update and gradient, -1 without one,
-    `updated` the indices of the weights that have an update.
+    `updated` the indices of the weights that have an update, `updated_matrices` of the matrices
+    among them. By kind, `indices` are those of its series and `matrices` those of its matrices:
+    what is about one kind alone is worked out for a fifth of the series.
     """
 
     schema: SeriesSchema
@@ -50,7 +52,10 @@ class Layout:
     update_of: Indices
     gradient_of: Indices
     updated: Indices
+    updated_matrices: Indices
     kind_masks: tuple[Mask, ...]
+    indices: tuple[Indices, ...]
+    matrices: tuple[Indices, ...]
     column: dict[str, int]
 
     @property
@@ -82,6 +87,8 @@ def layout_of(schema: SeriesSchema) -> Layout:
         return np.array(found, np.int64)
 
     update_of = partner("update")
+    updated = np.flatnonzero(update_of >= 0)
+    is_matrix = mask([_is_matrix(s) for s in series])
     outputs = masks[ACTIVATION]
     deepest = depth[outputs].max() if outputs.any() else -1
     return Layout(
@@ -90,7 +97,7 @@ def layout_of(schema: SeriesSchema) -> Layout:
         kind=kind,
         depth=depth,
         flow=_flow(kind, depth),
-        is_matrix=mask([_is_matrix(s) for s in series]),
+        is_matrix=is_matrix,
         is_attention_logit=mask([_is_attention_logit(s) for s in series]),
         is_output=outputs & (depth == deepest),
         is_look_up=mask([s.module_type in _LOOK_UPS for s in series]),
@@ -99,8 +106,11 @@ def layout_of(schema: SeriesSchema) -> Layout:
         half=mask([s.dtype == "float16" for s in series]),
         update_of=update_of,
         gradient_of=partner("gradient"),
-        updated=np.flatnonzero(update_of >= 0),
+        updated=updated,
+        updated_matrices=updated[is_matrix[updated]],
         kind_masks=masks,
+        indices=tuple(np.flatnonzero(mask) for mask in masks),
+        matrices=tuple(np.flatnonzero(mask & is_matrix) for mask in masks),
         column={name: i for i, name in enumerate(schema.statistics)},
     )
 

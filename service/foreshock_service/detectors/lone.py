@@ -19,12 +19,12 @@ from typing import Final
 
 import numpy as np
 
-from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.baseline import RMS, Baselines
 from foreshock_service.detectors.emit import series_findings
-from foreshock_service.detectors.layout import GRADIENT, UPDATE
+from foreshock_service.detectors.layout import GRADIENT, UPDATE, Indices
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools, Floats, middle
+from foreshock_service.detectors.row import Bools, Floats, all_of, any_of, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
@@ -35,6 +35,8 @@ WATCHED: Final = (GRADIENT, UPDATE)
 
 PLACE_ROWS: Final = 48
 SCALE_FLOOR: Final = 0.1
+NOBODY: Final[Indices] = np.zeros(0, np.int64)
+NOWHERE: Final[Floats] = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,27 +67,47 @@ class Lone:
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
-        layout, limits, usual = baselines.layout, self._limits, self._usual
+        layout, usual = baselines.layout, self._usual
         usual.align(layout)
-        place = self._places(baselines)
-        known = np.isfinite(place)
-        if not known.any():
+        series, place = self._places(baselines)
+        if not series.size:
             return []
-        rows = np.fmax(usual["rows"], 0.0)
-        above = place - usual["place"]
-        with np.errstate(invalid="ignore"):
-            away = (
-                (rows >= limits.first_rows)
-                & (above > limits.octaves)
-                & (above > limits.significance * np.maximum(usual["scale"], SCALE_FLOOR))
-                & (baselines.deviation() > limits.own_octaves)
-            )
+        rows, usual_place = np.fmax(usual["rows"][series], 0.0), usual["place"][series]
+        above = place - usual_place
+        # One call of numpy costs as much as a hundred series: most rows have none far above.
+        if any_of(above > self._limits.octaves) or self._away.running:
+            found, learns = self._judge(frame, baselines, series, place, above)
+            if not all_of(learns):
+                series, place = series[learns], place[learns]
+                rows, usual_place = rows[learns], usual_place[learns]
+        else:
+            found = []
+        self._learn(series, place, rows, usual_place)
+        return found
+
+    def _judge(
+        self, frame: Frame, baselines: Baselines, series: Indices, place: Floats, above: Floats
+    ) -> tuple[list[Finding], Bools]:
+        """What is told of the row, and which of the matrices learn their place from it."""
+        layout, limits, usual = baselines.layout, self._limits, self._usual
+        scale = np.maximum(usual["scale"][series], SCALE_FLOOR)
+        far = (
+            (usual["rows"][series] >= limits.first_rows)
+            & (above > limits.octaves)
+            & (above > limits.significance * scale)
+            & (baselines.deviation()[series] > limits.own_octaves)
+        )
+        away, known = np.zeros((2, layout.num_series), np.bool_)
+        away[series], known[series] = far, True
         self._away.update(layout, holds=away, measured=known, step=frame.step)
-        self._learn(place, rows, known & ~(away & (self._away.rows < limits.new_normal_rows)))
+        learns = ~(far & (self._away.rows[series] < limits.new_normal_rows))
         lasting = self._away.lasting(limits.rows)
-        if not lasting.any():
-            return []
         found: list[Finding] = []
+        if not any_of(lasting):
+            return found, learns
+        everywhere = np.full((2, layout.num_series), np.nan)
+        everywhere[:, series] = place, above
+        place, above = everywhere
         for of, kind in ((GRADIENT, "gradient_spike"), (UPDATE, "update_too_large")):
             found += series_findings(
                 frame,
@@ -100,28 +122,35 @@ class Lone:
                 score=above,
                 since=self._away.since,
             )
-        return found
+        return found, learns
 
-    def _places(self, baselines: Baselines) -> Floats:
-        """log2 rms over that of the median matrix of the same kind [series]; NaN for others."""
-        layout, logs = baselines.layout, baselines.logs()
-        places = np.full(layout.num_series, np.nan)
+    def _places(self, baselines: Baselines) -> tuple[Indices, Floats]:
+        """The matrices that have peers, as indices of series, and log2 rms over their median."""
+        matrices, places = [], []
         for kind in WATCHED:
-            matrices = layout.kind_masks[kind] & layout.is_matrix & np.isfinite(logs)
-            if np.count_nonzero(matrices) >= self._limits.among:
-                places[matrices] = logs[matrices] - middle(logs[matrices])
-        return places
+            of_kind = baselines.layout.matrices[kind]
+            logs, known = baselines.logs()[of_kind], baselines.row.known[RMS][of_kind]
+            if not all_of(known):
+                of_kind, logs = of_kind[known], logs[known]
+            if logs.size and logs.size >= self._limits.among:
+                matrices.append(of_kind)
+                places.append(logs - middle(logs))
+        if not matrices:
+            return NOBODY, NOWHERE
+        return np.concatenate(matrices), np.concatenate(places)
 
-    def _learn(self, place: Floats, rows: Floats, learns: Bools) -> None:
-        usual = self._usual
-        usual["place"] = np.where(learns & (rows == 0), place, usual["place"])
-        usual["scale"] = np.where(learns & (rows == 0), 0.0, usual["scale"])
-        weight = learns * np.maximum(1.0 / (rows + 1), 1.0 / PLACE_ROWS)
-        off = np.where(learns, place - usual["place"], 0.0)
-        usual["place"] = usual["place"] + weight * off
+    def _learn(self, series: Indices, place: Floats, rows: Floats, usual_place: Floats) -> None:
+        """Move the usual places [series] towards those of the row; those of no row begin there."""
+        usual, scale = self._usual, self._usual["scale"][series]
+        fresh = rows == 0
+        if any_of(fresh):
+            usual_place, scale = np.where(fresh, place, usual_place), np.where(fresh, 0.0, scale)
+        weight = np.maximum(1.0 / (rows + 1.0), 1.0 / PLACE_ROWS)
+        off = place - usual_place
+        usual["place"][series] = usual_place + weight * off
         # Mean absolute deviation to standard deviation of a normal: sqrt(pi / 2).
-        usual["scale"] = usual["scale"] + weight * (1.2533 * np.abs(off) - usual["scale"])
-        usual["rows"] = rows + learns
+        usual["scale"][series] = scale + weight * (1.2533 * np.abs(off) - scale)
+        usual["rows"][series] = rows + 1.0
 
     def state(self) -> State:
         """The usual places and the streaks."""

@@ -21,19 +21,22 @@ sound networks in this project's collections rise by less than 4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 
-from foreshock_service.detectors.baseline import ABS_MAX, START_ROWS, Baselines
+from foreshock_service.detectors.baseline import ABS_MAX, RMS, START_ROWS, Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, Indices, Layout, Mask
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Floats, middle
+from foreshock_service.detectors.row import Floats, all_of, any_of
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
+from foreshock_service.detectors.window import median
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -104,20 +107,18 @@ class Massive:
     def _massive(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         row, limits = baselines.row, self._limits
         measured = row.measured & self._hidden
-        with np.errstate(invalid="ignore"):
-            # Zeros make the rms smaller, so what is no peak with them is none without.
-            near = measured & (row.log_abs_max - row.log_rms > limits.peak_octaves)
-        if not near.any() and not self._peaks.running:
+        # Zeros make the rms smaller, so what is no peak with them is none without.
+        near = measured & (row.log_abs_max - row.log_rms > limits.peak_octaves)
+        if not any_of(near) and not self._peaks.running:
             return []
         start = baselines.value("start", ABS_MAX)
-        with np.errstate(all="ignore"):
-            peak = row.log_abs_max - _dense(row.log_rms, row.zero_frac)
-            peak_start = start - _dense(baselines.value("start"), baselines.zero_start)
-            holds = (peak > limits.peak_octaves) & (peak - peak_start > limits.peak_growth)
-            holds &= row.log_abs_max - start > limits.own_growth
-            kurtosis = row.columns["kurtosis"]
-            holds &= np.isnan(kurtosis) | (kurtosis > limits.kurtosis)
-            holds &= baselines.value("count") >= START_ROWS
+        peak = row.log_abs_max - _dense(row.log_rms, row.zero_frac)
+        peak_start = start - _dense(baselines.value("start"), baselines.zero_start)
+        holds = (peak > limits.peak_octaves) & (peak - peak_start > limits.peak_growth)
+        holds &= row.log_abs_max - start > limits.own_growth
+        kurtosis = row.columns["kurtosis"]
+        holds &= np.isnan(kurtosis) | (kurtosis > limits.kurtosis)
+        holds &= baselines.value("count") >= START_ROWS
         self._peaks.update(baselines.layout, holds=holds, measured=measured, step=frame.step)
         return series_findings(
             frame,
@@ -134,18 +135,18 @@ class Massive:
         )
 
     def _deep(self, frame: Frame, baselines: Baselines) -> list[Finding]:
-        found = []
+        found, row = [], baselines.row
         for name, layers in self._layers.items():
-            levels = baselines.row.log_rms[layers]
-            known = np.isfinite(levels)
-            if known.sum() < self._limits.least_layers:
+            levels, known = row.log_rms[layers], row.known[RMS][layers]
+            if not all_of(known):
+                levels = levels[known]
+            if levels.size < self._limits.least_layers:
                 continue
             stack = self._stacks.setdefault(name, _Stack())
-            known_levels = levels[known]
-            if stack.is_calm(float(np.ptp(known_levels)), self._limits):
+            if stack.is_calm(float(levels.max() - levels.min()), self._limits):
                 continue
-            rise, straight = _line(known_levels)
-            if stack.grows(rise, straight, frame.step, self._limits):
+            rise = _rise(levels)
+            if stack.grows(rise, levels, frame.step, self._limits):
                 found.append(
                     run_finding(
                         frame,
@@ -156,7 +157,7 @@ class Massive:
                         value=float(np.exp2(rise)),
                         score=rise,
                         onset_step=stack.since,
-                        evidence={"num_layers": int(known.sum()), "module_type": name},
+                        evidence={"num_layers": levels.size, "module_type": name},
                     )
                 )
         return found
@@ -188,14 +189,14 @@ class _Stack:
         started = len(self.start) >= limits.start_rows and not self.rows + self.newer_rows
         return started and 1.5 * span < min(limits.depth_octaves, limits.steeper_octaves)
 
-    def grows(self, rise: float, straight: float, step: int, limits: MassiveThresholds) -> bool:
-        """Whether the rise has lasted on this row."""
+    def grows(self, rise: float, levels: Floats, step: int, limits: MassiveThresholds) -> bool:
+        """Whether the rise of these levels has lasted on this row."""
         if len(self.start) < limits.start_rows:
             self.start.append(rise)
-        start = middle(np.array(self.start))
-        line = straight >= limits.straight
-        far = line and rise > limits.depth_octaves
-        newer = line and rise > max(limits.steeper_octaves, start + limits.steeper_growth)
+        far = rise > limits.depth_octaves
+        newer = rise > max(limits.steeper_octaves, median(self.start) + limits.steeper_growth)
+        if (far or newer) and not _straightness(levels) >= limits.straight:
+            far = newer = False
         if (far or newer) and not self.rows + self.newer_rows:
             self.since = step
         self.rows = self.rows + 1 if far else 0
@@ -217,11 +218,23 @@ def _dense(log_rms: Floats, zero_frac: Floats) -> Floats:
     return np.asarray(log_rms - 0.5 * np.log2(np.maximum(1.0 - zeros, 1e-12)))
 
 
-def _line(levels: Floats) -> tuple[float, float]:
-    """Rise of a straight line from the first to the last of the levels, and the correlation."""
-    place = np.arange(levels.size) - 0.5 * (levels.size - 1)
+def _rise(levels: Floats) -> float:
+    """Rise of a straight line from the first to the last of the levels."""
+    place, place_squares = _places(levels.size)
+    product = float(((levels - levels.mean()) * place).sum())
+    return product / place_squares * (levels.size - 1)
+
+
+def _straightness(levels: Floats) -> float:
+    """The correlation of the levels with their depth."""
+    place, place_squares = _places(levels.size)
     off = levels - levels.mean()
-    spread = float(np.sqrt((off**2).sum() * (place**2).sum()))
-    product = float((off * place).sum())
-    rise = product / float((place**2).sum()) * (levels.size - 1)
-    return rise, product / spread if spread > 0 else 0.0
+    spread = math.sqrt(float((off**2).sum()) * place_squares)
+    return float((off * place).sum()) / spread if spread > 0 else 0.0
+
+
+@lru_cache(maxsize=64)
+def _places(count: int) -> tuple[Floats, float]:
+    """Depths around their middle, and the sum of their squares; there are few numbers of layers."""
+    place = np.arange(count, dtype=np.float64) - 0.5 * (count - 1)
+    return place, float((place**2).sum())

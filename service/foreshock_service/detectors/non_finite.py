@@ -22,7 +22,7 @@ from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, ACTIVATION_GRAD, GRADIENT, UPDATE, WEIGHT
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.row import Bools, any_of
 from foreshock_service.detectors.thresholds import Thresholds
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
@@ -46,7 +46,7 @@ class NonFinite:
         self._scales |= "loss_scale" in frame.scalars
         loss = frame.scalars.get("loss")
         finite_loss = loss is not None and math.isfinite(loss)
-        if finite_loss and not row.bad.any():
+        if finite_loss and not any_of(row.bad):
             return []
         never_finite = (baselines.zero_count == 0) & (baselines.value("count") == 0)
         # An additive mask is there from the first row on and does no harm to the loss.

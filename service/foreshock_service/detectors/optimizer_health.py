@@ -36,7 +36,7 @@ from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import Layout
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools, Floats, Row, middle
+from foreshock_service.detectors.row import Bools, Floats, Row, all_of, any_of, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
@@ -153,14 +153,14 @@ class OptimizerHealth:
         """A row on which nothing is near any limit, as most are: learned in a tenth of the time."""
         memory, i = self._memory, sizes.update
         rows = memory["rows"][i]
-        if not (rows > 0).all() or self._fallen.running:
+        if not all_of(rows > 0) or self._fallen.running:
             return False
         scaling = is_one_of(facts, _SCALING)
         levels = [memory[name][i] for name in ("x", "y", "g")]
-        far = levels[0] - sizes.by_rate if scaling else levels[1] - sizes.by_gradient
+        fall = levels[0] - sizes.by_rate
+        far = fall if scaling else levels[1] - sizes.by_gradient
         near = self._limits.leap_octaves if scaling else self._limits.momentum_octaves / 2
-        low = levels[0] - sizes.by_rate > self._limits.learn_octaves
-        if (np.abs(far) > near).any() or low.any():
+        if any_of((np.abs(far) > near) | (fall > self._limits.learn_octaves)):
             return False
         weight = 1.0 / np.minimum(rows + 1.0, self._limits.level_rows)
         values = (sizes.by_rate, sizes.by_gradient, sizes.gradients)
@@ -181,21 +181,20 @@ class OptimizerHealth:
             return []
         i = sizes.update
         known = memory["rows"][i] >= limits.first_rows
-        with np.errstate(invalid="ignore"):
-            fall_x = memory["x"][i] - sizes.by_rate
-            fall_y = memory["y"][i] - sizes.by_gradient
-            fall_g = memory["g"][i] - sizes.gradients
-            if not known_rate and known.any():
-                common = max(middle(np.minimum((fall_x if scaling else fall_y)[known], 99.0)), 0.0)
-                fall_x, fall_y = fall_x - common, fall_y - common
-            steady = np.abs(fall_g) < limits.steady_octaves
-            if scaling:
-                fallen = known & (fall_x > limits.fall_octaves)
-                fallen &= steady & (fall_y > limits.fall_octaves - limits.steady_octaves)
-                rescaled = known & (fall_x > limits.fall_octaves) & ~steady
-            else:
-                fallen = known & steady & (fall_y > limits.plain_fall_octaves)
-                rescaled = np.zeros_like(fallen)
+        fall_x = memory["x"][i] - sizes.by_rate
+        fall_y = memory["y"][i] - sizes.by_gradient
+        fall_g = memory["g"][i] - sizes.gradients
+        if not known_rate and known.any():
+            common = max(middle(np.minimum((fall_x if scaling else fall_y)[known], 99.0)), 0.0)
+            fall_x, fall_y = fall_x - common, fall_y - common
+        steady = np.abs(fall_g) < limits.steady_octaves
+        if scaling:
+            fallen = known & (fall_x > limits.fall_octaves)
+            fallen &= steady & (fall_y > limits.fall_octaves - limits.steady_octaves)
+            rescaled = known & (fall_x > limits.fall_octaves) & ~steady
+        else:
+            fallen = known & steady & (fall_y > limits.plain_fall_octaves)
+            rescaled = np.zeros_like(fallen)
         alike = rescaled.all() and np.std(fall_g) < limits.alike_octaves and fall_g.min() > 0
         holds = np.zeros(layout.num_series, np.bool_)
         holds[i] = rescaled if alike else fallen
@@ -259,10 +258,9 @@ class OptimizerHealth:
         if "sgd" not in facts.optimizer.lower() or facts.momentum == 0:
             return []
         limits, memory, i = self._limits, self._memory, sizes.update
-        with np.errstate(invalid="ignore"):
-            lost = np.abs(sizes.by_gradient) < limits.exact_octaves
-            lost &= memory["y"][i] > limits.momentum_octaves
-            lost &= memory["rows"][i] >= limits.first_rows
+        lost = np.abs(sizes.by_gradient) < limits.exact_octaves
+        lost &= memory["y"][i] > limits.momentum_octaves
+        lost &= memory["rows"][i] >= limits.first_rows
         if lost.sum() < limits.of_matrices * i.size:
             self._plain = 0
             return []
@@ -298,14 +296,13 @@ class OptimizerHealth:
         limits, memory, i = self._limits, self._memory, sizes.update
         # Elements without a gradient, as the rows of a look-up table, have no first update.
         zeros = np.minimum(np.nan_to_num(row.zero_frac[sizes.gradient]), 0.999)
-        with np.errstate(invalid="ignore"):
-            reset = np.abs(sizes.by_rate - 0.5 * np.log2(1.0 - zeros) - first)
-            lost = reset < limits.reset_octaves
-            # At a new task updates grow to the same size, but row by row.
-            for before in (memory["x"][i], memory["last"][i]):
-                lost &= sizes.by_rate - before > limits.leap_octaves
-            lost &= np.abs(sizes.gradients - memory["g"][i]) < limits.same_octaves
-            lost &= memory["rows"][i] >= limits.first_rows
+        reset = np.abs(sizes.by_rate - 0.5 * np.log2(1.0 - zeros) - first)
+        lost = reset < limits.reset_octaves
+        # At a new task updates grow to the same size, but row by row.
+        for before in (memory["x"][i], memory["last"][i]):
+            lost &= sizes.by_rate - before > limits.leap_octaves
+        lost &= np.abs(sizes.gradients - memory["g"][i]) < limits.same_octaves
+        lost &= memory["rows"][i] >= limits.first_rows
         if not lost.any() or lost.sum() < limits.of_matrices * i.size:
             return []
         leap = float(np.median((sizes.by_rate - memory["x"][i])[lost]))

@@ -26,9 +26,10 @@ from foreshock_service.detectors.baseline import START_ROWS, Baselines
 from foreshock_service.detectors.emit import series_findings
 from foreshock_service.detectors.layout import ACTIVATION
 from foreshock_service.detectors.memory import SeriesMemory
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.recoveries import Recoveries
-from foreshock_service.detectors.row import Bools, Floats
+from foreshock_service.detectors.row import Bools, Floats, any_of
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
@@ -69,30 +70,29 @@ class Plasticity:
         self._recoveries = Recoveries(rise=self._limits.rise, of_level=self._limits.of_level)
         self._highest = SeriesMemory("units", "zeros")
         self._silent = Streaks()
+        self._hidden = PerLayout(lambda layout: layout.kind_masks[ACTIVATION] & ~layout.is_output)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         layout, row, limits = baselines.layout, baselines.row, self._limits
         self._recoveries.push(frame.scalars.get("loss"))
         self._highest.align(layout)
-        measured = row.measured & layout.kind_masks[ACTIVATION] & ~layout.is_output
-        with np.errstate(invalid="ignore"):
-            least = min(limits.units_above_start, limits.zeros)
-            near = np.fmax(row.zero_frac, row.inactive_unit_frac) > least
-        if not (near & measured).any() and not self._silent.running:
+        measured = row.measured & self._hidden.of(layout)
+        least = min(limits.units_above_start, limits.zeros)
+        near = (row.zero_frac > least) | (row.inactive_unit_frac > least)
+        if not any_of(near & measured) and not self._silent.running:
             return []
-        with np.errstate(invalid="ignore"):
-            units = self._stays("units", row.inactive_unit_frac, measured) & (
-                row.inactive_unit_frac > baselines.unit_start + limits.units_above_start
-            )
-            zeros = self._stays("zeros", row.zero_frac, measured) & (
-                row.zero_frac
-                > np.maximum(limits.zeros, baselines.zero_start + limits.zeros_above_start)
-            )
+        units = self._stays("units", row.inactive_unit_frac, measured) & (
+            row.inactive_unit_frac > baselines.unit_start + limits.units_above_start
+        )
+        zeros = self._stays("zeros", row.zero_frac, measured) & (
+            row.zero_frac
+            > np.maximum(limits.zeros, baselines.zero_start + limits.zeros_above_start)
+        )
         silent = (units | zeros) & (baselines.zero_count >= START_ROWS)
         self._silent.update(layout, holds=silent, measured=measured, step=frame.step)
         mask = self._silent.lasting(limits.rows)
-        if not mask.any() or not self._is_worse():
+        if not any_of(mask) or not self._is_worse():
             return []
         levels = self._recoveries.levels
         # What the incident says is about the foremost, so it is the foremost's statistic.
@@ -117,8 +117,7 @@ class Plasticity:
     def _stays(self, name: str, share: Floats, measured: Bools) -> Bools:
         highest = np.fmax(self._highest[name], np.where(measured, share, np.nan))
         self._highest[name] = highest
-        with np.errstate(invalid="ignore"):
-            return np.asarray(share >= self._limits.stays * highest)
+        return np.asarray(share >= self._limits.stays * highest)
 
     def _is_worse(self) -> bool:
         levels, count = self._recoveries.levels, self._limits.worse_recoveries

@@ -1,10 +1,11 @@
 """Precision: values that leave the range of their number format from below or from above.
 
-- `precision_underflow` of gradients: in at least 3 matrices and a fifth of them, half of the
-  elements are exactly zero or more while the rest is smaller than 2^-14, the least normal float16,
-  on 20 rows. Small values with many exact zeros between them are what flushing leaves; sparse
-  layers (look-up tables) are left out, and ReLU's zeros come with larger neighbours. Below them in
-  the flow, matrices whose gradient is all zero are named as well.
+- `precision_underflow` of gradients: in at least 3 matrices (half of them where there are fewer
+  than 6) and a fifth of them, half of the elements are exactly zero or more while the rest, or if
+  nothing is left all other gradients, are smaller than 2^-14, the least normal float16, on 20 rows.
+  Small values with many exact zeros between them are what flushing leaves; sparse layers (look-up
+  tables) are left out, and ReLU's zeros come with larger neighbours. Below them in the flow,
+  matrices whose gradient is all zero are named as well.
 - `precision_underflow` of updates: 90 % of a weight's elements do not change, but some do or once
   did, while half of its gradient's elements are not zero and the gradient has not vanished against
   the others, in a fifth of the matrices, on 20 rows: the update is rounded away, as that of
@@ -28,9 +29,10 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
-from foreshock_service.detectors.layout import GRADIENT, WEIGHT
+from foreshock_service.detectors.layout import GRADIENT, UPDATE, WEIGHT
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.row import Bools, any_of
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import Window
@@ -73,6 +75,13 @@ class Precision:
         self._unchanged = Streaks()
         self._over = Streaks()
         self._scales = Window(self._limits.scale_rows)
+        self._gradient_matrices = PerLayout(
+            lambda layout: layout.kind_masks[GRADIENT] & layout.is_matrix & ~layout.is_look_up
+        )
+        self._weight_matrices = PerLayout(
+            lambda layout: layout.kind_masks[WEIGHT] & layout.is_matrix & ~layout.is_look_up
+        )
+        self._has_halves = PerLayout(lambda layout: bool(layout.half.any()))
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -85,35 +94,43 @@ class Precision:
 
     def _gradients(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
-        matrices = layout.kind_masks[GRADIENT] & layout.is_matrix & ~layout.is_look_up
-        with np.errstate(invalid="ignore"):
-            zeros = matrices & (row.zero_frac >= self._limits.flushed_zeros)
-            tiny = zeros & (row.abs_max > 0) & (row.abs_max < self._limits.least_normal)
-        holds = zeros & (tiny | (row.abs_max == 0)) if tiny.any() else np.zeros_like(zeros)
-        if tiny.any() and holds.sum() < max(
-            self._limits.least_matrices, self._limits.share_of_matrices * matrices.sum()
-        ):
+        matrices = self._gradient_matrices.of(layout)
+        zeros = matrices & (row.zero_frac >= self._limits.flushed_zeros)
+        if not any_of(zeros) and not self._flushed.running:
+            return []
+        alive = matrices & (row.abs_max > 0)
+        tiny = zeros & alive & (row.abs_max < self._limits.least_normal)
+        # Where all are zero that could be, the others must be small for it to be flushing.
+        flushes = any_of(tiny) or (
+            any_of(zeros) and any_of(alive) and row.abs_max[alive].max() < self._limits.least_normal
+        )
+        holds = zeros & (tiny | (row.abs_max == 0)) if flushes else np.zeros_like(zeros)
+        num_matrices = int(matrices.sum())
+        least = min(self._limits.least_matrices, max(2, math.ceil(num_matrices / 2)))
+        if flushes and holds.sum() < max(least, self._limits.share_of_matrices * num_matrices):
             holds = np.zeros_like(holds)
         self._flushed.update(layout, holds=holds, measured=row.measured & matrices, step=frame.step)
         return self._told(frame, baselines, self._flushed.lasting(self._limits.rows), self._flushed)
 
     def _updates(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
-        weights = layout.kind_masks[WEIGHT] & layout.is_matrix & ~layout.is_look_up
+        few_change = row.zero_frac[layout.indices[UPDATE]] > self._limits.unchanged
+        if not any_of(few_change) and not self._unchanged.running:
+            return []
+        weights = self._weight_matrices.of(layout)
         update, gradient = layout.update_of, layout.gradient_of
-        with np.errstate(invalid="ignore"):
-            still = weights & (update >= 0) & (row.zero_frac[update] > self._limits.unchanged)
-            if still.any():
-                largest = np.fmax.reduce(row.rms[layout.kind_masks[GRADIENT]], initial=0.0)
-                moved = baselines.value("seen")[update] > 0
-                still = (
-                    still
-                    & (gradient >= 0)
-                    & ((row.rms[update] > 0) | moved)
-                    & (row.rms[gradient] > self._limits.vanished * largest)
-                    & (row.zero_frac[gradient] < self._limits.flushed_zeros)
-                )
-        if still.any() and still.sum() < max(1.0, self._limits.share_of_matrices * weights.sum()):
+        still = weights & (update >= 0) & (row.zero_frac[update] > self._limits.unchanged)
+        if any_of(still):
+            largest = np.fmax.reduce(row.rms[layout.kind_masks[GRADIENT]], initial=0.0)
+            moved = baselines.value("seen")[update] > 0
+            still = (
+                still
+                & (gradient >= 0)
+                & ((row.rms[update] > 0) | moved)
+                & (row.rms[gradient] > self._limits.vanished * largest)
+                & (row.zero_frac[gradient] < self._limits.flushed_zeros)
+            )
+        if any_of(still) and still.sum() < max(1.0, self._limits.share_of_matrices * weights.sum()):
             still = np.zeros_like(still)
         self._unchanged.update(
             layout, holds=still, measured=row.measured & weights, step=frame.step
@@ -139,10 +156,9 @@ class Precision:
 
     def _overflow(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
-        if not layout.half.any():
+        if not self._has_halves.of(layout):
             return []
-        with np.errstate(invalid="ignore"):
-            holds = layout.half & (row.abs_max > 0.5 * self._limits.largest)
+        holds = layout.half & (row.abs_max > 0.5 * self._limits.largest)
         self._over.update(layout, holds=holds, measured=row.measured, step=frame.step)
         return series_findings(
             frame,

@@ -23,7 +23,10 @@ class Detector(Protocol):
     name: str
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
-        """Findings of this row; `baselines` have not absorbed it yet."""
+        """Findings of this row; `baselines` have not absorbed it yet.
+
+        Called with numpy's floating-point warnings off, since NaN is what was not measured.
+        """
         ...
 
     def state(self) -> State:

@@ -18,6 +18,7 @@ from foreshock_service.detectors.loss import Loss
 from foreshock_service.detectors.massive import Massive
 from foreshock_service.detectors.non_finite import NonFinite
 from foreshock_service.detectors.optimizer_health import OptimizerHealth
+from foreshock_service.detectors.overwrite import Overwrite
 from foreshock_service.detectors.plasticity import Plasticity
 from foreshock_service.detectors.plateau import Plateau
 from foreshock_service.detectors.precision import Precision
@@ -27,6 +28,8 @@ from foreshock_service.detectors.replicas import Replicas
 from foreshock_service.detectors.saturation import Saturation
 from foreshock_service.detectors.shift import Shift
 from foreshock_service.detectors.spike import Spike
+from foreshock_service.detectors.stopped import Stopped
+from foreshock_service.detectors.symmetry import Symmetry
 from foreshock_service.detectors.updates import Updates
 from foreshock_service.detectors.vanishing import Vanishing
 from foreshock_service.detectors.windfall import Windfall
@@ -41,9 +44,11 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "spike": Spike,
     "lone": Lone,
     "optimizer_health": OptimizerHealth,
+    "stopped": Stopped,
     "epsilon": Epsilon,
     "updates": Updates,
     "shift": Shift,
+    "overwrite": Overwrite,
     "vanishing": Vanishing,
     "experts": Experts,
     "precision": Precision,
@@ -51,6 +56,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "saturation": Saturation,
     "collapse": Collapse,
     "fading": Fading,
+    "symmetry": Symmetry,
     "massive": Massive,
     "plasticity": Plasticity,
     "drift": Drift,

@@ -65,8 +65,7 @@ class Replicas:
         spread = max(sums) - min(sums) if len(sums) > 1 else 0.0
         if len(sums) < 2 and not self._has_twins:
             return []
-        with np.errstate(all="ignore"):
-            differs = np.abs(row.rms - row.rms[self._twin]) / row.rms[self._twin]
+        differs = np.abs(row.rms - row.rms[self._twin]) / row.rms[self._twin]
         differs = np.where(self._twin >= 0, np.nan_to_num(differs), 0.0)
         apart = differs > self._limits.slack
         if spread == 0.0 and not apart.any():

@@ -19,7 +19,10 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import series_findings
+from foreshock_service.detectors.layout import Layout
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.row import Bools
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
@@ -47,18 +50,16 @@ class Saturation:
     def __init__(self, limits: SaturationThresholds | None = None) -> None:
         self._limits = limits or SaturationThresholds()
         self._at_limits = Streaks()
+        self._bounded = PerLayout(_bounded)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         layout, row = baselines.layout, baselines.row
-        bounded = (layout.symmetric | layout.one_sided) & ~layout.is_output
-        if not bounded.any():
+        bounded = self._bounded.of(layout)
+        if bounded is None:
             return []
-        with np.errstate(invalid="ignore"):
-            squares = np.where(
-                layout.symmetric, row.rms**2, 4.0 * (row.std**2 + (row.mean - 0.5) ** 2)
-            )
-            holds = bounded & (squares > self._limits.mean_square) & (row.abs_max <= 1.0 + 1e-3)
+        squares = np.where(layout.symmetric, row.rms**2, 4.0 * (row.std**2 + (row.mean - 0.5) ** 2))
+        holds = bounded & (squares > self._limits.mean_square) & (row.abs_max <= 1.0 + 1e-3)
         self._at_limits.update(layout, holds=holds, measured=row.measured, step=frame.step)
         return series_findings(
             frame,
@@ -79,3 +80,9 @@ class Saturation:
     def restore(self, state: State) -> None:
         """Take up a state."""
         self._at_limits.restore(state["at_limits"])
+
+
+def _bounded(layout: Layout) -> Bools | None:
+    """Outputs of bounded functions but for the deepest; None where there are none."""
+    bounded = (layout.symmetric | layout.one_sided) & ~layout.is_output
+    return bounded if bounded.any() else None

@@ -19,13 +19,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.update_sizes import LoggedRate, size_finding
+from foreshock_service.detectors.update_sizes import (
+    LoggedRate,
+    median_update,
+    size_finding,
+)
 from foreshock_service.detectors.window import Window, median, spread
 from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
@@ -65,12 +66,9 @@ class Shift:
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """At most one finding a row."""
-        layout, row, limits = baselines.layout, baselines.row, self._limits
-        weight = layout.updated[layout.is_matrix[layout.updated]]
-        ratios = row.log_rms[layout.update_of[weight]] - row.log_rms[weight]
-        ratios = ratios[np.isfinite(ratios)]
+        limits, update = self._limits, median_update(baselines)
         rate = frame.scalars.get("lr")
-        if not ratios.size or (rate is not None and not rate > 0):
+        if update is None or (rate is not None and not rate > 0):
             return []
         if self._rate.begins(rate):
             self._clear()
@@ -82,16 +80,19 @@ class Shift:
         sizes = self._sizes.values()
         if len(sizes) == limits.new_rows + limits.before_rows:
             self._largest = max(self._largest, sizes[0])
-        size = middle(ratios) - (math.log2(rate) if rate is not None else 0.0)
-        self._sizes.add(size)
-        self._undivided.add(middle(ratios))
+        self._sizes.add(update.size - (math.log2(rate) if rate is not None else 0.0))
+        self._undivided.add(update.size)
         self._steps.add(frame.step)
         sizes = self._sizes.values()
         if len(sizes) < limits.new_rows + limits.before_rows:
             return []
         before, new = sizes[: limits.before_rows], sizes[limits.before_rows :]
-        usual, level = median(before), median(new)
+        level = median(new)
         largest = max(before) if rate is not None else max(*before, self._largest)
+        # First what hardly any row passes and takes no sorting of the many.
+        if not level > largest + limits.above_largest:
+            return []
+        usual = median(before)
         undivided = self._undivided.values()
         rose = median(undivided[limits.before_rows :]) - median(undivided[: limits.before_rows])
         shifted = (
@@ -99,7 +100,6 @@ class Shift:
             rose > 0.5 * limits.octaves
             and level - usual > limits.octaves
             and level - usual > limits.significance * spread(before, usual)
-            and level > largest + limits.above_largest
         )
         if not shifted:
             return []

@@ -31,7 +31,7 @@ from foreshock_service.detectors.baseline import YOUNG_ROWS, Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.row import Bools, any_of
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.findings import Finding, Severity
@@ -103,13 +103,13 @@ class Spike:
             self._peak = max(self._peak, log_norm)
             return False, []
         centre = self._norms.median()
-        sigma = self._norms.spread(centre)
         octaves = log_norm - centre
-        significant = (
-            octaves > self._limits.significance * sigma
+        near = (
+            octaves > self._limits.norm_twice_octaves
             and log_norm > self._peak + self._limits.above_peak_octaves
+            # Last, for it sorts the window once more.
+            and octaves > self._limits.significance * self._norms.spread(centre)
         )
-        near = significant and octaves > self._limits.norm_twice_octaves
         self._near = [*self._near[-4:], int(near)]
         hit = near and (octaves > self._limits.norm_once_octaves or sum(self._near) >= 2)
         if not near:
@@ -137,19 +137,18 @@ class Spike:
         return True, found + self._gradient_findings(frame, baselines, leading)
 
     def _jumps(self, baselines: Baselines, kind: int, octaves: float) -> Bools:
-        with np.errstate(invalid="ignore"):
-            far = baselines.layout.kind_masks[kind] & (baselines.deviation() > octaves)
-            if not far.any():
-                return far
-            return np.asarray(
-                far
-                & (baselines.value("count") >= self._limits.first_rows)
-                & (baselines.significance() > self._limits.significance)
-                & (baselines.logs() > baselines.value("peak") + self._limits.above_peak_octaves)
-            )
+        far = baselines.layout.kind_masks[kind] & (baselines.deviation() > octaves)
+        if not any_of(far):
+            return far
+        return np.asarray(
+            far
+            & (baselines.value("count") >= self._limits.first_rows)
+            & (baselines.significance() > self._limits.significance)
+            & (baselines.logs() > baselines.value("peak") + self._limits.above_peak_octaves)
+        )
 
     def _tensors(self, frame: Frame, baselines: Baselines, jumps: Bools) -> list[Finding]:
-        if not jumps.any():
+        if not any_of(jumps):
             return []
         deviation = baselines.deviation()[baselines.layout.of_kind(GRADIENT)]
         if float(np.nanmedian(deviation)) > self._limits.calm_octaves:
@@ -174,14 +173,15 @@ class Spike:
     def _activations(
         self, frame: Frame, baselines: Baselines, jumps: Bools, norm_jump: bool
     ) -> list[Finding]:
+        if not any_of(jumps):
+            return []
         layout = baselines.layout
-        with np.errstate(invalid="ignore"):
-            # Outputs start near zero, and all of it grows when the loss begins to fall.
-            free = jumps & (baselines.deviation() < self._limits.output_octaves)
+        # Outputs start near zero, and all of it grows when the loss begins to fall.
+        free = jumps & (baselines.deviation() < self._limits.output_octaves)
         if baselines.progress.falls:
             jumps = jumps & ~free
         jumps = jumps & ~(free & layout.is_output)
-        if not jumps.any():
+        if not any_of(jumps):
             return []
         known = (layout.kind == ACTIVATION) & (baselines.value("count") >= YOUNG_ROWS)
         first = int(layout.depth[known].min())

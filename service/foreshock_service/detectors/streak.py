@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foreshock_service.detectors.layout import Layout
-from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.row import Bools, any_of
 
 
 class Streaks:
@@ -27,7 +27,7 @@ class Streaks:
         self.align(layout)
         self._measured = measured
         holds = measured & holds
-        if not holds.any() and not self._running:
+        if not any_of(holds) and not self._running:
             return
         begun = holds & (self.rows == 0)
         self.since[begun] = step

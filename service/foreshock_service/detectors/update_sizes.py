@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
+from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.layout import Indices, Layout
-from foreshock_service.detectors.row import Floats, Row
+from foreshock_service.detectors.row import Floats, Row, all_of, any_of, middle
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
@@ -32,10 +33,37 @@ class MatrixSizes:
     gradients: Floats
 
 
-def is_one_of(facts: RunFacts, words: Iterable[str]) -> bool:
+@dataclass(frozen=True, slots=True, eq=False)
+class MedianUpdate:
+    """The median log2(update / weight) of a row's matrices, and the indices of their updates."""
+
+    size: float
+    updates: Indices
+
+
+def median_update(baselines: Baselines) -> MedianUpdate | None:
+    """That of the row; None where no matrix moved. Two rules ask, so it is worked out once."""
+    return baselines.once("median update", lambda: _median_update(baselines))
+
+
+def _median_update(baselines: Baselines) -> MedianUpdate | None:
+    logs, weights = baselines.logs(), baselines.layout.updated_matrices
+    updates = baselines.layout.update_of[weights]
+    ratios = logs[updates] - logs[weights]
+    alive = np.isfinite(ratios)
+    if not all_of(alive):
+        ratios, updates = ratios[alive], updates[alive]
+    return MedianUpdate(middle(ratios), updates) if ratios.size else None
+
+
+def is_one_of(facts: RunFacts, words: tuple[str, ...]) -> bool:
     """Whether the class of the run's optimizer has one of the words in its name."""
-    optimizer = facts.optimizer.lower()
-    return any(word in optimizer for word in words)
+    return _is_named(facts.optimizer, words)
+
+
+@lru_cache(maxsize=256)
+def _is_named(optimizer: str, words: tuple[str, ...]) -> bool:
+    return any(word in optimizer.lower() for word in words)
 
 
 class LoggedRate:
@@ -76,7 +104,7 @@ def pairs_of(layout: Layout, known: MatrixPairs | None) -> MatrixPairs:
     """The pairs of a layout, those known if it is theirs. Look-up tables are left out."""
     if known is not None and known.keys is layout.keys:
         return known
-    weights = layout.updated[layout.is_matrix[layout.updated] & ~layout.is_look_up[layout.updated]]
+    weights = layout.updated_matrices[~layout.is_look_up[layout.updated_matrices]]
     weights = weights[layout.gradient_of[weights] >= 0]
     return MatrixPairs(layout.keys, layout.update_of[weights], layout.gradient_of[weights])
 
@@ -86,8 +114,8 @@ def matrix_sizes(pairs: MatrixPairs, row: Row, rate: float | None) -> MatrixSize
     update, gradient = pairs.update, pairs.gradient
     by_rate, gradients = row.log_rms[update], row.log_rms[gradient]
     alive = np.isfinite(by_rate + gradients)
-    if not alive.all():
-        if not alive.any():
+    if not all_of(alive):
+        if not any_of(alive):
             return None
         update, gradient = update[alive], gradient[alive]
         by_rate, gradients = by_rate[alive], gradients[alive]

@@ -36,7 +36,12 @@ from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Floats, middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.update_sizes import LoggedRate, is_one_of, size_finding
+from foreshock_service.detectors.update_sizes import (
+    LoggedRate,
+    is_one_of,
+    median_update,
+    size_finding,
+)
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
@@ -109,21 +114,16 @@ class Updates:
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
-        layout, row = baselines.layout, baselines.row
         if baselines.num_rows == 0:
             # What such a run has learned before nobody knows, so nor what it still needs.
             self._joined = frame.step > self._limits.first_step
         self._follow_loss(frame.scalars.get("loss"))
-        weight = layout.updated[layout.is_matrix[layout.updated]]
-        update = layout.update_of[weight]
-        ratios = row.log_rms[update] - row.log_rms[weight]
-        alive = np.isfinite(ratios)
-        if not alive.any():
+        update = median_update(baselines)
+        if update is None:
             return []
-        size, update = middle(ratios[alive]), update[alive]
-        rate = frame.scalars.get("lr")
+        size, rate = update.size, frame.scalars.get("lr")
         found = self._large(frame, size, rate)
-        found += self._small(frame, row.rms[update], size, baselines.facts)
+        found += self._small(frame, baselines.row.rms[update.updates], size, baselines.facts)
         return found or self._fell(frame, size, rate, baselines.facts)
 
     def _follow_loss(self, loss: float | None) -> None:
@@ -177,8 +177,11 @@ class Updates:
         if rate is not None and math.isfinite(rate):
             self._max_rate = max(self._max_rate, rate)
         if is_one_of(facts, OF_ADAM_FAMILY) and rate is not None and rate > 0:
-            value, limit = middle(updates) / rate, self._limits.share_of_rate
-            small, statistic = value < limit, "update_by_rate"
+            limit, statistic = self._limits.share_of_rate, "update_by_rate"
+            # The least one first: it is found in a third of the time of the median.
+            value = float(np.minimum.reduce(updates)) / rate
+            value = middle(updates) / rate if value < limit else value
+            small = value < limit
         else:
             value, limit = 2.0**size, self._limits.share_of_weight
             high = rate is None or rate >= 0.5 * self._max_rate > 0
@@ -217,12 +220,16 @@ class Updates:
         if len(self._by_rate) < self._limits.before_rows:
             self._by_rate.add(size)
             return []
-        level = self._level if self._fallen else self._by_rate.median()
         fall = (
             self._limits.fall_octaves
             if is_one_of(facts, OF_ADAM_FAMILY)
             else self._limits.plain_fall_octaves
         )
+        if not self._fallen and size > self._by_rate.largest() - fall:
+            # Above what is below the median all the more, without sorting them.
+            self._by_rate.add(size)
+            return []
+        level = self._level if self._fallen else self._by_rate.median()
         if size > level - fall:
             self._fallen = 0
             self._by_rate.add(size)

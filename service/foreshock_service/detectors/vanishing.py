@@ -4,7 +4,8 @@
   below 1e-5 of the largest one's, on 24 rows.
 - `vanishing_gradient`, by own past: a matrix' gradient has fallen 10 octaves below its start while
   the median matrix has not followed (it must be 7 octaves below the common fall), on 24 rows; or it
-  was alive and is exactly zero on 15 rows while others live. Converging shrinks all alike: quiet.
+  was alive and is exactly zero on 10 rows, and twice as long as ever before, while others live.
+  Converging shrinks all alike: quiet.
 - `dead_units`: the share of zeros of an activation exceeds max(0.85, start + 0.15), or that of its
   inactive units max(0.5, start + 0.25), on 20 rows. Half zeros is what a ReLU does.
 
@@ -25,8 +26,9 @@ import numpy as np
 from foreshock_service.detectors.baseline import START_ROWS, YOUNG_ROWS, Baselines
 from foreshock_service.detectors.emit import series_findings
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
+from foreshock_service.detectors.pauses import Pauses
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.row import Bools, Floats, any_of
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
@@ -47,7 +49,10 @@ class VanishingThresholds(Thresholds):
     min_matrices: int = threshold(3, "count", "matrices at the least")
     past_octaves: float = threshold(10.0, "octaves", "a gradient below its own start")
     common_octaves: float = threshold(7.0, "octaves", "and below the common fall of all")
-    zero_rows: int = threshold(15, "rows", "a gradient that was alive is exactly zero for so long")
+    zero_rows: int = threshold(10, "rows", "a gradient that was alive is exactly zero for so long")
+    longest: float = threshold(
+        2.0, "times", "and beyond the longest pause that it came back from", guard=True
+    )
     dead_rows: int = threshold(20, "rows", "so long must units be dead")
     dead_zeros: float = threshold(0.85, "share", "of an activation's elements are zero")
     dead_zeros_above_start: float = threshold(
@@ -68,7 +73,7 @@ class Vanishing:
     def __init__(self, limits: VanishingThresholds | None = None) -> None:
         self._limits = limits or VanishingThresholds()
         self._small = Streaks()
-        self._zero = Streaks()
+        self._zero = Pauses()
         self._dead = Streaks()
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -76,43 +81,53 @@ class Vanishing:
         return [*self._gradients(frame, baselines), *self._units(frame, baselines)]
 
     def _gradients(self, frame: Frame, baselines: Baselines) -> list[Finding]:
-        layout, row = baselines.layout, baselines.row
-        matrices = (layout.kind == GRADIENT) & layout.is_matrix
-        alive = matrices & (row.rms > 0)
-        if not alive.any():
+        layout, row, limits = baselines.layout, baselines.row, self._limits
+        matrices = layout.matrices[GRADIENT]
+        rms = row.rms[matrices]
+        largest = float(np.fmax.reduce(rms, initial=0.0))
+        if not largest > 0:
             return []
-        largest = float(row.rms[alive].max())
-        known = matrices & (baselines.value("count") >= START_ROWS)
-        with np.errstate(invalid="ignore"):
-            by_depth = alive & (row.rms < self._limits.depth_ratio * largest)
-            fall = baselines.value("start") - baselines.logs()
-            fallen = known & (fall > self._limits.past_octaves)
-        if int(by_depth.sum()) < max(
-            self._limits.min_matrices, self._limits.depth_share * int(matrices.sum())
-        ):
-            by_depth = np.zeros_like(by_depth)
-        if fallen.any():
-            common = max(float(np.nanmedian(fall[known])), 0.0)
-            fallen &= np.nan_to_num(fall) - common > self._limits.common_octaves
-        self._small.update(
-            layout, holds=by_depth | fallen, measured=row.measured & matrices, step=frame.step
-        )
-        was_alive = baselines.value("count") >= YOUNG_ROWS
-        zero = matrices & was_alive & (row.rms == 0)
-        self._zero.update(layout, holds=zero, measured=row.measured & matrices, step=frame.step)
+        fall = baselines.value("start")[matrices] - baselines.logs()[matrices]
+        fallen = fall > limits.past_octaves
+        below = rms <= limits.depth_ratio * largest
+        running = self._small.running or self._zero.streaks.running
+        if not running and not any_of(below) and not any_of(fallen):
+            return []
+        count = baselines.value("count")[matrices]
+        small = self._by_depth(rms, largest) | self._by_past(fall, count >= START_ROWS)
+        zero = (rms == 0) & (count >= YOUNG_ROWS)
+        measured = row.measured & layout.kind_masks[GRADIENT] & layout.is_matrix
+        shrunk, pauses = np.zeros((2, layout.num_series), np.bool_)
+        shrunk[matrices], pauses[matrices] = small, zero
+        self._small.update(layout, holds=shrunk, measured=measured, step=frame.step)
+        self._zero.update(layout, pauses=pauses, measured=measured, step=frame.step)
         return self._vanished(frame, baselines)
 
+    def _by_depth(self, rms: Floats, largest: float) -> Bools:
+        """Gradients far below the largest one's, if they are enough [matrices]."""
+        limits = self._limits
+        small = (rms > 0) & (rms < limits.depth_ratio * largest)
+        if np.count_nonzero(small) < max(limits.min_matrices, limits.depth_share * rms.size):
+            return np.zeros_like(small)
+        return np.asarray(small)
+
+    def _by_past(self, fall: Floats, known: Bools) -> Bools:
+        """Gradients that have fallen far, and further than all of them [matrices]."""
+        fallen = known & (fall > self._limits.past_octaves)
+        if any_of(fallen):
+            common = max(float(np.nanmedian(fall[known])), 0.0)
+            fallen &= np.nan_to_num(fall) - common > self._limits.common_octaves
+        return np.asarray(fallen)
+
     def _vanished(self, frame: Frame, baselines: Baselines) -> list[Finding]:
-        mask = self._small.lasting(self._limits.depth_rows) | self._zero.lasting(
-            self._limits.zero_rows
+        limits = self._limits
+        mask = self._small.lasting(limits.depth_rows) | self._zero.unusual(
+            baselines.layout, rows=limits.zero_rows, factor=limits.longest
         )
-        if not mask.any():
+        if not any_of(mask):
             return []
-        since = np.where(
-            self._small.rows >= self._limits.depth_rows, self._small.since, self._zero.since
-        )
-        with np.errstate(invalid="ignore"):
-            baseline = np.exp2(baselines.value("start"))
+        small, zero = self._small, self._zero.streaks
+        since = np.where(small.rows >= limits.depth_rows, small.since, zero.since)
         return series_findings(
             frame,
             mask,
@@ -122,13 +137,18 @@ class Vanishing:
             severity=Severity.CRITICAL,
             statistic="rms",
             value=baselines.row.rms,
-            baseline=baseline,
+            baseline=np.exp2(baselines.value("start")),
             since=since,
         )
 
     def _units(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
-        measured = row.measured & (layout.kind == ACTIVATION)
+        activations = layout.indices[ACTIVATION]
+        near = row.zero_frac[activations] > self._limits.dead_zeros
+        near |= row.inactive_unit_frac[activations] > self._limits.dead_units
+        if not any_of(near) and not self._dead.running:
+            return []
+        measured = row.measured & layout.kind_masks[ACTIVATION]
         known = baselines.zero_count >= START_ROWS
         zeros = np.maximum(
             self._limits.dead_zeros, baselines.zero_start + self._limits.dead_zeros_above_start
@@ -136,9 +156,8 @@ class Vanishing:
         units = np.maximum(
             self._limits.dead_units, baselines.unit_start + self._limits.dead_units_above_start
         )
-        with np.errstate(invalid="ignore"):
-            by_zeros: Bools = row.zero_frac > zeros
-            by_units: Bools = row.inactive_unit_frac > units
+        by_zeros: Bools = row.zero_frac > zeros
+        by_units: Bools = row.inactive_unit_frac > units
         self._dead.update(
             layout, holds=known & (by_zeros | by_units), measured=measured, step=frame.step
         )

@@ -84,5 +84,6 @@ def centre_and_sigma(values: Sequence[float]) -> tuple[float, float]:
     half = size // 2
     # A robust slope: medians of the two halves, whose middles lie half the window apart.
     slope = (median(values[half:]) - median(values[:half])) / (size / 2)
-    residual = [value - slope * i for i, value in enumerate(values)]
+    # Sorted once for both: what lies on either side of the middle is in order already.
+    residual = sorted(value - slope * i for i, value in enumerate(values))
     return centre, spread(residual, median(residual))

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 
 def module_of(series: str) -> str:
-    """`gradient:blocks.3.attn.qkv.weight` is about the module `blocks.3.attn.qkv`."""
+    """`gradient:blocks.3.attn.qkv.weight` is about the module `blocks.3.attn.qkv`, and so is its
+    first output of several, `activation:blocks.3.attn.qkv[0]`."""
     kind, _, name = series.partition(":")
     if kind in ("activation", "activation_grad"):
-        return name
+        return name.partition("[")[0]
     head, _, _ = name.rpartition(".")
     return head or name
 

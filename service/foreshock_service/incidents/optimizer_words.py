@@ -22,6 +22,8 @@ def large_update(incident: Incident) -> str:
         return _reset(incident)
     if incident.evidence.get("statistic") == "place":
         return place(incident, "update")
+    if incident.evidence.get("cause") == "overwritten":
+        return _overwritten(incident)
     ratio = number(incident, "ratio")
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
         return f"Updates of {incident.group or 'the weights'} left their baseline"
@@ -38,6 +40,15 @@ def _reset(incident: Incident) -> str:
     return (
         f"The optimizer has lost its state at step {incident.onset_step}: "
         f"updates are those of a first step{size}"
+    )
+
+
+def _overwritten(incident: Incident) -> str:
+    value = number(incident, "value")
+    size = "" if value is None else f" ({plain(value)} of the weight, in the median)"
+    return (
+        f"Updates overwrite the weights from step {incident.onset_step}: "
+        f"a few of them replace what was learned{size}"
     )
 
 
@@ -71,6 +82,10 @@ def _held_down(incident: Incident) -> str:
             f"Updates of {of} are held down {since}: the optimizer's epsilon ({plain(eps)}) "
             f"outweighs gradients of {plain(value)}"
         )
+    if cause == "stopped" and incident.group is None:
+        return f"No weight moves {since}: all updates are exactly zero, the gradients are not"
+    if cause == "stopped":
+        return f"{of} no longer moves {since}: its updates are exactly zero, its gradients are not"
     if cause == "momentum":
         return f"Updates of {of} have no momentum any more {since}"
     if cause == "second moment":

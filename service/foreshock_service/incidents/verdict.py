@@ -253,6 +253,11 @@ def _drift(incident: Incident) -> str:
 def _collapse(incident: Incident) -> str:
     if incident.evidence.get("detector") == "fading":
         return _fading(incident)
+    if incident.evidence.get("cause") == "symmetry":
+        return (
+            f"All elements of {subject(incident)} are the same since step {incident.onset_step}: "
+            "its units are copies of one another and learn as one"
+        )
     value, start = number(incident, "value"), number(incident, "baseline")
     size = (
         ""

@@ -1,0 +1,125 @@
+"""Stopped: weights that no longer move, though their gradients do not say so.
+
+- `update_too_small`, a warning: the update of a matrix that has moved on 24 rows is exactly zero on
+  6 measured rows in a row, and on twice as many as it ever paused for before, while its gradient is
+  neither zero nor absent and another matrix moves. It is no longer in the optimizer, its rate is
+  nought, or what is written into it is taken back. Names the matrices, first in the flow first.
+- The same of all matrices at once, of which nobody is named: on 24 rows none moves, whether any did
+  before or not. Steps are not taken, or their rate is nought.
+- Quiet: frozen weights, which have no gradient; steps that loss scaling skipped; rows in between
+  that no weight moves on, as under accumulation; players that take turns, whose pauses are a habit.
+
+Source: ours; that some elements move and most do not is `precision`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from foreshock.wire import FrameFlag
+
+from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.emit import run_finding, series_findings
+from foreshock_service.detectors.pauses import Pauses
+from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.row import any_of
+from foreshock_service.detectors.thresholds import Thresholds, threshold
+from foreshock_service.detectors.update_sizes import MatrixPairs, pairs_of
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+NAME: Final = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoppedThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    rows: int = threshold(6, "rows", "so long must an update be zero")
+    longest: float = threshold(
+        2.0, "times", "and beyond the longest pause that the matrix came back from", guard=True
+    )
+    moved_rows: int = threshold(24, "rows", "on which the matrix moved before", guard=True)
+    all_rows: int = threshold(24, "rows", "so long must all updates be zero")
+
+
+class Stopped:
+    """Watches for updates that are exactly zero beside gradients that are not."""
+
+    name = NAME
+    thresholds = StoppedThresholds
+
+    def __init__(self, limits: StoppedThresholds | None = None) -> None:
+        self._limits = limits or StoppedThresholds()
+        self._pairs: MatrixPairs | None = None
+        self._pauses = Pauses()
+        self._resting = 0
+        self._resting_since = 0
+
+    def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
+        """Findings of this row."""
+        layout, row, limits = baselines.layout, baselines.row, self._limits
+        self._pairs = pairs_of(layout, self._pairs)
+        update, gradient = self._pairs.update, self._pairs.gradient
+        still = row.rms[update] == 0
+        if not any_of(still) and not self._pauses.streaks.running:
+            self._resting = 0
+            return []
+        if not any_of(row.rms[update] > 0):
+            return self._rest(frame, any_of(row.rms[gradient] > 0))
+        self._resting = 0
+        known = baselines.value("count")[update] >= limits.moved_rows
+        stopped = np.zeros(layout.num_series, np.bool_)
+        stopped[update] = still & known & (row.rms[gradient] > 0)
+        self._pauses.update(layout, pauses=stopped, measured=row.measured, step=frame.step)
+        unusual = self._pauses.unusual(layout, rows=limits.rows, factor=limits.longest)
+        if not any_of(unusual):
+            return []
+        return series_findings(
+            frame,
+            unusual,
+            order=layout.flow,
+            detector=NAME,
+            kind="update_too_small",
+            severity=Severity.WARNING,
+            statistic="update_share",
+            value=np.zeros(layout.num_series),
+            baseline=np.ones(layout.num_series),
+            since=self._pauses.streaks.since,
+            evidence={"cause": "stopped", "num_matrices": int(update.size)},
+        )
+
+    def _rest(self, frame: Frame, has_gradients: bool) -> list[Finding]:
+        """A row on which no matrix moves."""
+        if not has_gradients or frame.flags & FrameFlag.SKIPPED:
+            return []
+        if self._resting == 0:
+            self._resting_since = frame.step
+        self._resting += 1
+        if self._resting < self._limits.all_rows:
+            return []
+        return [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind="update_too_small",
+                severity=Severity.WARNING,
+                statistic="update_share",
+                value=0.0,
+                baseline=1.0,
+                onset_step=self._resting_since,
+                evidence={"cause": "stopped"},
+            )
+        ]
+
+    def state(self) -> State:
+        """The pauses, and since when nothing has moved."""
+        return {"pauses": self._pauses.state(), "resting": [self._resting, self._resting_since]}
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._pauses.restore(state["pauses"])
+        self._resting, self._resting_since = (int(n) for n in state["resting"])

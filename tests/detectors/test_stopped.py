@@ -1,0 +1,92 @@
+"""Stopped: weights that no longer move, though their gradients do not say so."""
+
+from __future__ import annotations
+
+import numpy as np
+from foreshock.wire import FrameFlag
+
+from tests.detectors.faults import FIRST, LAYER, small_updates, stopped_weight
+from tests.detectors.traces import Trace, changes_of, names_of, told_by
+
+UPDATE = f"update:{LAYER}.weight"
+
+
+def _paused(rows: list[range]) -> Trace:
+    """The layer does not move on these rows."""
+    trace = small_updates(160)
+    still = np.isin(np.arange(160), [row for some in rows for row in some])
+    trace.scale(UPDATE, np.where(still, 0.0, 1.0))
+    return trace
+
+
+def test_a_weight_that_stops_is_named_on_the_sixth_row() -> None:
+    """With the step of its first missing update."""
+    trace = stopped_weight()
+    (finding,) = told_by("stopped", trace)
+    assert (finding.kind, finding.severity) == ("update_too_small", "warning")
+    assert names_of([finding], trace) == [UPDATE]
+    assert (finding.onset_step, finding.step) == (FIRST, FIRST + 5)
+
+
+def test_the_sentence_says_that_it_no_longer_moves() -> None:
+    """And not that the learning rate is too small."""
+    (opened, *_) = changes_of(stopped_weight())
+    assert f"{LAYER} no longer moves since step {FIRST}" in opened.sentence
+
+
+def _without_steps(rows: range) -> Trace:
+    """Nothing moves on these rows."""
+    trace = small_updates(120)
+    for name in trace.names("update"):
+        trace.scale(name, np.where(np.isin(np.arange(120), rows), 0.0, 1.0))
+    return trace
+
+
+def test_a_run_in_which_nothing_moves_is_told_and_names_nobody() -> None:
+    """From the first row on: an optimizer that is never stepped."""
+    (finding,) = told_by("stopped", _without_steps(range(120)))
+    assert (finding.series, finding.onset_step, finding.step) == (None, 0, 23)
+    (opened, *_) = changes_of(_without_steps(range(120)))
+    assert "No weight moves since step 0" in opened.sentence
+
+
+def test_a_few_rows_without_a_step_are_quiet() -> None:
+    """A rate that begins at nought, a validation that is logged."""
+    assert told_by("stopped", _without_steps(range(20))) == []
+
+
+def test_rows_between_the_steps_are_quiet() -> None:
+    """Gradients of many batches, and one step of them all."""
+    assert told_by("stopped", _without_steps(range(0, 120, 2))) == []
+
+
+def test_steps_that_loss_scaling_skipped_are_quiet() -> None:
+    """They are told as what they are."""
+    trace = _without_steps(range(40, 80))
+    trace.flags[40:80] |= int(FrameFlag.SKIPPED)
+    assert told_by("stopped", trace) == []
+
+
+def test_a_weight_without_a_gradient_is_quiet() -> None:
+    """It is frozen, and meant to be."""
+    trace = stopped_weight()
+    trace.scale(f"gradient:{LAYER}.weight", 0.0, FIRST)
+    assert told_by("stopped", trace) == []
+
+
+def test_a_weight_that_never_moved_is_quiet() -> None:
+    """What was never trained has not stopped."""
+    trace = small_updates(120)
+    trace.scale(UPDATE, 0.0)
+    assert told_by("stopped", trace) == []
+
+
+def test_pauses_that_are_a_habit_are_quiet() -> None:
+    """Two players that take turns of five steps, and once of eight."""
+    assert told_by("stopped", _paused([range(40, 45), range(60, 65), range(80, 88)])) == []
+
+
+def test_a_pause_beyond_the_habit_is_told() -> None:
+    """On the tenth row, where five were usual."""
+    (finding,) = told_by("stopped", _paused([range(40, 45), range(80, 160)]))
+    assert finding.step == 89
