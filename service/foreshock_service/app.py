@@ -25,7 +25,7 @@ from foreshock_service.api import (
     silences,
     windows,
 )
-from foreshock_service.api.access import require
+from foreshock_service.api.access import holds, require
 from foreshock_service.api.context import Context
 from foreshock_service.api.forms import read_form
 from foreshock_service.api.problems import install_problems
@@ -153,7 +153,9 @@ def build_app(settings: ServiceSettings, store: Store | None = None) -> FastAPI:
     for part in (health, login, metrics):
         app.include_router(part.router)
     app.include_router(pages.assets)
-    app.include_router(pages.build_router(require("read"), require("admin"), read_form))
+    app.include_router(
+        pages.build_router(require("read"), require("admin"), holds("admin"), read_form)
+    )
     return app
 
 

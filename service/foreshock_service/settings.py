@@ -61,9 +61,9 @@ class ServiceSettings(BaseSettings):
     """Deliveries are retried with growing pauses, over about a day, before they are given up."""
     detect_interval_seconds: Annotated[float, Field(gt=0)] = 0.25
     """How often detection looks for new frames when nobody wakes it."""
-    silence_seconds: Annotated[float, Field(ge=0, le=43_200)] = 120.0
+    silent_seconds: Annotated[float, Field(ge=0, le=43_200)] = 120.0
     """A running run that sends nothing for this long, or longer if it steps slowly, is silent; 0
-    watches for no silence."""
+    watches for none."""
 
     def url(self) -> str:
         """The database URL in force."""

@@ -26,5 +26,5 @@ def test_the_rules_pass_the_linter() -> None:
 
 
 def test_the_rules_fire_when_they_should_and_only_then() -> None:
-    """The rules' own unit tests pass: incidents, silence, slow commits."""
+    """The rules' own unit tests pass: incidents, silent runs, slow commits."""
     promtool("test", "rules", "rules/foreshock.test.yaml")

@@ -25,7 +25,7 @@ from foreshock_service.store.session import Store
 
 from tests.detect.runs import drain, settings_with_webhook, store_run
 from tests.factories import ATTEMPT, make_batch, make_schema, make_stats
-from tests.silence.runs import Place
+from tests.silent_client.runs import Place
 from tests.store.writing import write
 
 DEFAULT = EngineConfig()

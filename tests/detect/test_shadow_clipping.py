@@ -13,7 +13,7 @@ from foreshock_service.store.session import Store
 
 from tests.detect.runs import drain, store_run
 from tests.factories import make_batch
-from tests.silence.runs import Place
+from tests.silent_client.runs import Place
 from tests.store.writing import write
 
 FIXED: dict[str, dict[str, float]] = {"fixed": {"max_norm": 100.0}}

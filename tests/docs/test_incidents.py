@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from foreshock_service.detectors import ranks
 from foreshock_service.detectors.registry import DETECTORS
-from foreshock_service.incidents import silence
+from foreshock_service.incidents import silent_client
 from foreshock_service.incidents.explanations import FOLDER as CARRIED
 from foreshock_service.incidents.explanations import explained_kinds
 
@@ -42,7 +42,7 @@ def _kinds_in(source: str) -> Iterator[str]:
             yield from _texts(node.value if isinstance(node, ast.Assign) else node.iter)
 
 
-STAGES = {"watchdog": silence, "ranks": ranks}
+STAGES = {"watchdog": silent_client, "ranks": ranks}
 """Rules of stages that open incidents without a detector: the heading, and the rule's module."""
 
 

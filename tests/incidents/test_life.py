@@ -101,6 +101,25 @@ def test_a_resolved_incident_stays_silent_while_its_cause_goes_on() -> None:
     assert [str(c.transition) for c in told] == ["opened"]
 
 
+def test_every_change_has_a_number_of_its_own() -> None:
+    """Also beside what people do meanwhile, and the same when the rows are read again."""
+    trace = healthy(300)
+    for row in (120, 165):
+        trace.put("weight:head.weight", "nan_count", 3, slice(row, row + 2))
+
+    def story() -> list[tuple[int, str]]:
+        session, told = DetectionSession(), []
+        for frame in trace.frames():
+            told += session.push(frame).changes
+            if frame.ord == 130:
+                told.append(acknowledge(session.incidents()[0], by="ada"))
+                session.tracker.adopt(told[-1].incident)
+        return [(c.incident.num_changes, str(c.transition)) for c in told]
+
+    words = ["opened", "acknowledged", "recovered", "escalated", "recovered"]
+    assert story() == list(enumerate(words, start=1))
+
+
 def test_acknowledging_marks_and_resolving_closes() -> None:
     """A person's name goes with both, and a closed incident can't be closed again."""
     trace = healthy(120)

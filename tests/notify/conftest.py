@@ -109,13 +109,13 @@ def settings_for(url: str, **settings: Any) -> ServiceSettings:
 def make_change(
     number: int = 1,
     transition: Transition = Transition.OPENED,
-    severity: Severity = Severity.CRITICAL,
+    num_changes: int = 1,
 ) -> IncidentChange:
     """An explosion whose ratio is infinite, as one that ended in Inf has it."""
     incident = Incident(
         number=number,
         kind="explosion",
-        severity=severity,
+        severity=Severity.CRITICAL,
         state=State.OPEN,
         onset_step=100,
         opened_step=110,
@@ -133,6 +133,7 @@ def make_change(
             ),
         ),
         evidence={"value": float("nan")},
+        num_changes=num_changes,
     )
     return IncidentChange(
         incident=incident, transition=transition, step=110, sentence="blocks.3.attn exploded."
@@ -145,7 +146,7 @@ def put_alert(
     number: int = 1,
     channels: tuple[str, ...] = ("webhook",),
     now: float = NOW,
-    severity: Severity = Severity.CRITICAL,
+    num_changes: int = 1,
 ) -> int:
     """Make the run and enqueue one alert a channel; how many were new."""
     with store.write() as session:
@@ -153,7 +154,7 @@ def put_alert(
         runs.insert_runs(session, [row])
         return enqueue(
             session,
-            make_change(number, severity=severity),
+            make_change(number, num_changes=num_changes),
             run=AlertRun(run_id="r1", name="r1"),
             channels=channels,
             now=now,

@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 import pytest
-from foreshock_service.domain.findings import Severity
 from foreshock_service.notifiers.registry import build_notifiers
 from foreshock_service.pipeline.notify import Notify
 from foreshock_service.settings import ServiceSettings
@@ -102,11 +101,11 @@ def test_the_same_change_is_enqueued_once_a_channel(store: Store) -> None:
     assert put_alert(store, channels=("a", "b")) == 0
 
 
-def test_a_graver_change_at_the_same_step_is_another_alert(store: Store) -> None:
-    """A silent run stands at one step while it becomes a warning and then critical."""
-    assert put_alert(store, severity=Severity.WARNING) == 1
-    assert put_alert(store, severity=Severity.CRITICAL) == 1
-    assert [row.severity for row in rows(store)] == ["warning", "critical"]
+def test_the_next_change_is_another_alert_though_it_says_the_same(store: Store) -> None:
+    """At the same step, as gravely: a silent run stands at one step, and a resumed one repeats."""
+    assert put_alert(store, num_changes=1) == 1
+    assert put_alert(store, num_changes=2) == 1
+    assert [row.change_number for row in rows(store)] == [1, 2]
 
 
 def test_a_failing_receiver_is_tried_again_later_with_the_same_id(

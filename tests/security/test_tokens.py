@@ -12,7 +12,9 @@ from foreshock_service.store.tables import token
 from foreshock_service.store.tokens import create_token, list_tokens, revoke_token
 from sqlalchemy import select
 
+from tests.factories import make_batch
 from tests.fixtures.server import ServeApp
+from tests.store.writing import write
 
 
 @pytest.fixture
@@ -160,3 +162,17 @@ def test_a_page_without_a_token_leads_to_the_login(guarded: httpx.Client) -> Non
 
     assert answer.status_code == 303
     assert answer.headers["location"] == "/login?next=%2F%3Fq%3D1"
+
+
+@pytest.mark.parametrize(("scope", "offered"), [("read", False), ("admin", True)])
+def test_a_page_offers_what_its_reader_may_do(
+    guarded: httpx.Client, sqlite_store: Store, scope: str, offered: bool
+) -> None:
+    """The sensitivity of a whole project is an administrator's; a reader is told what is set."""
+    write(sqlite_store, make_batch("run-1"))
+    page = guarded.get("/runs/run-1", headers=bearer(make(sqlite_store, scope)))
+
+    assert page.status_code == 200
+    assert 'action="/runs/run-1/sensitivity"' in page.text
+    assert ('action="/runs/run-1/sensitivity/project"' in page.text) is offered
+    assert "<b>Project default</b>" in page.text

@@ -68,7 +68,7 @@ def test_alerts_that_wait_live_through_a_change_of_their_key(empty_url: str) -> 
         row = {"run_id": "r", "name": "r", "created_at": 1.0, "heard_at": 1.0, "info": {}}
         insert_runs(session, [row])
         session.connection.execute(text(_ALERT))
-    upgrade(empty_url)
+    upgrade(empty_url, "0004")
     with store.write() as session:
         session.connection.execute(
             text(_ALERT.replace("status", "severity, status").replace("'p'", "'critical', 'p'"))
@@ -80,6 +80,31 @@ def test_alerts_that_wait_live_through_a_change_of_their_key(empty_url: str) -> 
     store = Store(empty_url)
     with store.read() as session:
         assert session.connection.execute(text("SELECT count(*) FROM delivery")).scalar() == 1
+    store.close()
+
+
+def test_alerts_that_are_alike_live_beside_those_that_were_there(empty_url: str) -> None:
+    """Only the number of their change tells them apart; down keeps the first of them."""
+    alert = _ALERT.replace("status", "severity, status").replace("'p'", "'warning', 'p'")
+    numbered = alert.replace("step", "change_number, step").replace("'opened'", "'opened', {}")
+    upgrade(empty_url, "0004")
+    store = Store(empty_url)
+    with store.write() as session:
+        row = {"run_id": "r", "name": "r", "created_at": 1.0, "heard_at": 1.0, "info": {}}
+        insert_runs(session, [row])
+        session.connection.execute(text(alert))
+    upgrade(empty_url)
+    with store.write() as session:
+        for number in (1, 2):
+            session.connection.execute(text(numbered.format(number, "{}")))
+        found = session.connection.execute(text("SELECT change_number FROM delivery ORDER BY 1"))
+        assert list(found.scalars()) == [-1, 1, 2]
+    store.close()
+    downgrade(empty_url, "0004")
+    store = Store(empty_url)
+    with store.read() as session:
+        found = session.connection.execute(text("SELECT delivery_id FROM delivery"))
+        assert list(found.scalars()) == [1]
     store.close()
 
 

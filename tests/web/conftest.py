@@ -72,13 +72,13 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with a sick run, a calm one, a finished one and one with hostile names.
 
-    Detection and the watch for silence sleep, so that the incidents are the ones that a test put
+    Detection and the watch for silent runs sleep, so that the incidents are those that a test put
     there.
     """
     url = f"sqlite:///{_folder(tmp_path_factory) / 'foreshock.db'}"
     upgrade(url)
     store = Store(url)
-    settings = ServiceSettings(port=0, detect_interval_seconds=86_400, silence_seconds=0)
+    settings = ServiceSettings(port=0, detect_interval_seconds=86_400, silent_seconds=0)
     server = uvicorn.Server(
         uvicorn.Config(build_app(settings, store), host="127.0.0.1", port=0, log_level="error")
     )

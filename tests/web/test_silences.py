@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from foreshock_service.pipeline import silencing
 from foreshock_service.store import silences
 from foreshock_service.store.tables import silence
 from playwright.sync_api import Browser, expect
@@ -60,6 +62,33 @@ def test_a_silence_is_listed_and_ended(visit: Visit, site: Site) -> None:
     expect(page.get_by_role("button", name="End now")).to_have_count(0)
     page.goto(site.url + INCIDENT)
     expect(page.locator(".silenced")).to_have_count(0)
+
+
+def test_a_silence_that_begins_later_is_told_apart(visit: Visit, site: Site) -> None:
+    """The head counts it by itself; a pattern for every kind reads as what it is."""
+    now = time.time()
+    later = {"kind": "loss_spike", "starts_at": now + 3600, "ends_at": now + 7200}
+    for asked in (later, {"kind": "*", "group": "blocks.*", "ends_at": now + 60}):
+        silencing.add(site.store, asked, by="ada", now=now)
+    visit.page.goto(f"{visit.url}/silences")
+    expect(visit.page.locator("h1")).to_have_text("1 silence is in force, 1 begins later")
+    expect(visit.page.locator(".what")).to_have_text(["Everything at blocks.*", "Loss spike"])
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_a_name_is_not_broken(visit: Visit, site: Site, width: int) -> None:
+    """Whoever made a silence is read in one line on every screen."""
+    now = time.time()
+    silencing.add(
+        site.store, {"run": SICK, "ends_at": now + 60, "reason": "x " * 200},
+        by="ada.lovelace@example.com", now=now,
+    )  # fmt: skip
+    page = visit.page
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto(f"{visit.url}/silences")
+    lines = "e => { const r = document.createRange(); r.selectNodeContents(e);"
+    lines += " return new Set([...r.getClientRects()].map(b => b.top)).size }"
+    assert page.locator("tbody td:nth-child(3)").first.evaluate(lines) == 1
 
 
 def test_a_hostile_reason_stays_text(visit: Visit) -> None:

@@ -53,6 +53,20 @@ def require(scope: str) -> Callable[..., str]:
     return check
 
 
+def holds(scope: str) -> Callable[..., bool]:
+    """A dependency that tells whether whoever asks holds `scope`, for pages that offer only what
+    their reader may do. It refuses nobody: the routes themselves do.
+    """
+
+    def check(context: InContext, bearer: Bearer, cookie: Cookie) -> bool:
+        if not context.settings.tokens_required():
+            return True
+        secret = bearer.credentials if bearer is not None else cookie
+        return secret is not None and identify(context, secret).allows(scope)
+
+    return check
+
+
 def identify(context: Context, secret: str) -> Token:
     """The usable token with this secret.
 

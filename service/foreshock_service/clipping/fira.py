@@ -10,15 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from foreshock_service.clipping.protocol import (
-    SLACK,
-    Judgement,
-    Need,
-    Norms,
-    Parameter,
-    grown,
-    of_tensors,
-)
+from foreshock_service.clipping.carried import Carried
+from foreshock_service.clipping.protocol import SLACK, Floats, Judgement, Need, Norms, Parameter
 
 
 class Fira:
@@ -40,25 +33,25 @@ class Fira:
 
     def __init__(self, values: Mapping[str, float]) -> None:
         self._growth = values["growth"]
-        self.kept = np.zeros(0)
-        self._known = np.zeros(0)
+        self._carried = Carried()
+
+    @property
+    def kept(self) -> Floats:
+        """The limited norm of each tensor."""
+        return self._carried.values
 
     def judge(self, norms: Norms) -> Judgement:
         """A factor for each tensor."""
-        self.kept = grown(self.kept, norms.num_tensors, 0.0)
-        self._known = grown(self._known, norms.num_tensors, 0.0)
+        self._carried.make_room(norms)
         present, l2 = norms.present, norms.l2
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            growth = np.where(self._known > 0.0, l2 / (self.kept + 1e-8), 1.0)
+            growth = np.where(self._carried.steps > 0.0, l2 / (self.kept + 1e-8), 1.0)
             rho = np.where(growth > self._growth, growth, self._growth) / self._growth
             # A maximum with NaN is NaN, and Inf over Inf is too.
             rho = np.where(np.isnan(growth), np.nan, rho)
             limited = l2 / rho
-        self.kept = np.where(present, limited, self.kept)
-        self._known[present] = 1.0
+        self._carried.carry(limited, present)
         factors = np.ones(norms.num_tensors)
         over = present & np.isfinite(rho) & np.isfinite(l2) & (rho > 1.0 + SLACK)
         factors[over] = 1.0 / rho[over]
-        lost = int(((self._known > 0.0) & ~np.isfinite(self.kept)).sum())
-        non_finite = bool((present & ~np.isfinite(l2)).any())
-        return of_tensors(factors, non_finite=non_finite, poisoned=lost)
+        return self._carried.judgement(factors, l2, present)

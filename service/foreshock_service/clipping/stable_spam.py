@@ -13,15 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from foreshock_service.clipping.protocol import (
-    SLACK,
-    Judgement,
-    Need,
-    Norms,
-    Parameter,
-    grown,
-    of_tensors,
-)
+from foreshock_service.clipping.carried import Carried
+from foreshock_service.clipping.protocol import SLACK, Floats, Judgement, Need, Norms, Parameter
 
 
 class StableSpam:
@@ -47,23 +40,23 @@ class StableSpam:
 
     def __init__(self, values: Mapping[str, float]) -> None:
         self._theta = values["theta"]
-        self.average = np.zeros(0)
-        self._steps = np.zeros(0)
+        self._carried = Carried()
+
+    @property
+    def average(self) -> Floats:
+        """The running mean of each tensor's largest element."""
+        return self._carried.values
 
     def judge(self, norms: Norms) -> Judgement:
         """A factor for each tensor: that of its largest element."""
-        self.average = grown(self.average, norms.num_tensors, 0.0)
-        self._steps = grown(self._steps, norms.num_tensors, 0.0)
+        self._carried.make_room(norms)
         present, largest = norms.present, norms.abs_max
-        self._steps[present] += 1.0
         learned = self._theta * self.average + (1.0 - self._theta) * largest
-        self.average = np.where(present, learned, self.average)
+        self._carried.carry(learned, present)
         factors = np.ones(norms.num_tensors)
         judged = present & np.isfinite(largest) & np.isfinite(self.average)
-        limit = self.average[judged] / (1.0 - self._theta ** self._steps[judged])
+        limit = self.average[judged] / (1.0 - self._theta ** self._carried.steps[judged])
         over = largest[judged] > limit * (1.0 + SLACK)
         which = np.flatnonzero(judged)[over]
         factors[which] = limit[over] / largest[which]
-        non_finite = bool((present & ~np.isfinite(largest)).any())
-        lost = int((~np.isfinite(self.average)).sum())
-        return of_tensors(factors, non_finite=non_finite, poisoned=lost)
+        return self._carried.judgement(factors, largest, present)

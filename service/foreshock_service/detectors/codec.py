@@ -13,6 +13,8 @@ import numpy as np
 
 _PREFIX: Final = struct.Struct("<Q")
 _DTYPES: Final = ("<f8", "<f4", "<i8", "|b1")
+UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What goes wrong with a state that another version has saved, as it is read or on its next row."""
 
 
 def encode_state(state: Any) -> bytes:

@@ -8,6 +8,7 @@ import numpy as np
 
 from foreshock_service.detectors.announced import Announced
 from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.codec import UNREADABLE
 from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.detectors.excess import excess_growth, growth_limits
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, UPDATE, WEIGHT
@@ -120,15 +121,23 @@ class Engine:
             "detectors": {d.name: dict(d.state()) for d in self._detectors},
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up a state; a detector that the state does not know starts fresh."""
+    def restore(self, state: dict[str, Any]) -> list[str]:
+        """Take up a state; a detector that the state does not know starts fresh, and so does one
+        that cannot read its part: the names of these."""
         self.baselines.restore(state["baselines"])
         self._departed.restore(state["departed"])
         self._leapt.restore(state["leapt"])
         self._announced.restore(state.get("announced", 0))
-        for detector in self._detectors:
-            if detector.name in state["detectors"]:
+        unread = []
+        for place, detector in enumerate(self._detectors):
+            if detector.name not in state["detectors"]:
+                continue
+            try:
                 detector.restore(state["detectors"][detector.name])
+            except UNREADABLE:
+                self._detectors[place] = self._make(detector.name)
+                unread.append(detector.name)
+        return unread
 
     def _make(self, name: str) -> Detector:
         return DETECTORS[name](self._config.limits(name))

@@ -20,12 +20,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from foreshock_service.detectors.baseline import Baselines
-from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.update_sizes import LoggedRate, median_update
+from foreshock_service.detectors.update_sizes import (
+    LoggedRate,
+    median_update,
+    size_finding,
+)
 from foreshock_service.detectors.window import Window, median, spread
-from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "shift"
@@ -102,15 +105,13 @@ class Shift:
             return []
         first = next(i for i, x in enumerate(new) if x > largest)
         return [
-            run_finding(
+            size_finding(
                 frame,
                 detector=NAME,
                 kind="update_too_large",
-                severity=Severity.WARNING,
                 statistic="update_size",
-                value=2.0**level,
-                baseline=2.0**usual,
-                score=level - usual,
+                size=level,
+                usual=usual,
                 onset_step=int(self._steps.values()[first]),
             )
         ]

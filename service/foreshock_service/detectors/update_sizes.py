@@ -9,9 +9,12 @@ from functools import lru_cache
 import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.layout import Indices, Layout
 from foreshock_service.detectors.row import Floats, Row, all_of, any_of, middle
 from foreshock_service.domain.facts import RunFacts
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,3 +124,29 @@ def matrix_sizes(pairs: MatrixPairs, row: Row, rate: float | None) -> MatrixSize
     if rate is not None:
         by_rate = by_rate - math.log2(rate)
     return MatrixSizes(update, gradient, by_rate, by_rate - gradients, gradients)
+
+
+def size_finding(
+    frame: Frame,
+    *,
+    detector: str,
+    kind: str,
+    statistic: str,
+    size: float,
+    usual: float,
+    onset_step: int | None = None,
+    evidence: dict[str, float | int | str] | None = None,
+) -> Finding:
+    """The run's updates have left `usual` for `size`, both in octaves, which are the score."""
+    return run_finding(
+        frame,
+        detector=detector,
+        kind=kind,
+        severity=Severity.WARNING,
+        statistic=statistic,
+        value=2.0**size,
+        baseline=2.0**usual,
+        score=abs(size - usual),
+        onset_step=onset_step,
+        evidence=evidence,
+    )

@@ -36,7 +36,12 @@ from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Floats, middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.update_sizes import LoggedRate, is_one_of, median_update
+from foreshock_service.detectors.update_sizes import (
+    LoggedRate,
+    is_one_of,
+    median_update,
+    size_finding,
+)
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
@@ -156,15 +161,13 @@ class Updates:
             return []
         evidence: dict[str, float | int | str] = {} if rate is None else {"lr": rate}
         return [
-            run_finding(
+            size_finding(
                 frame,
                 detector=NAME,
                 kind="update_too_large",
-                severity=Severity.WARNING,
                 statistic="update_size",
-                value=2.0**size,
-                baseline=2.0**peak,
-                score=above,
+                size=size,
+                usual=peak,
                 evidence=evidence,
             )
         ]
@@ -237,15 +240,13 @@ class Updates:
         if self._fallen < self._limits.fallen_rows:
             return []
         return [
-            run_finding(
+            size_finding(
                 frame,
                 detector=NAME,
                 kind="update_too_small",
-                severity=Severity.WARNING,
                 statistic="update_level",
-                value=2.0**size,
-                baseline=2.0**level,
-                score=level - size,
+                size=size,
+                usual=level,
                 onset_step=self._fallen_since,
             )
         ]

@@ -71,6 +71,8 @@ class Incident:
     departures: tuple[Departure, ...] = ()
     evidence: Mapping[str, float | int | str] = field(default_factory=dict)
     acknowledged_by: str | None = None
+    num_changes: int = 0
+    """Transitions so far. It tells them apart, and is the same when detection repeats its work."""
 
     @property
     def lead_steps(self) -> int | None:

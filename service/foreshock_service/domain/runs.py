@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 
 class RunStatus(StrEnum):
-    """`running` until the client says that it finished, or crashed, or is silent for too long."""
+    """`running` until the client says that it finished or crashed. A run that sends nothing stays
+    `running`: that it is silent is told by an incident."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -23,7 +24,7 @@ class RunStatus(StrEnum):
 class Run:
     """One training, over all its attempts. Times are seconds since the epoch.
 
-    `finished_at` is set by the client's own word; a run that fell silent is `crashed` without it.
+    `finished_at` is set by the client's own word, and None while it has not said that it ended.
     """
 
     run_id: str

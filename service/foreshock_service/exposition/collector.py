@@ -98,7 +98,7 @@ class RunCollector(Collector):
         )
         yield _gauge(
             "foreshock_run_running",
-            "1 while the run trains, 0 once it finished, crashed or fell silent.",
+            "1 until the run says that it finished or crashed, then 0; a silent run keeps 1.",
             samples,
             lambda item: float(item.status == "running"),
         )

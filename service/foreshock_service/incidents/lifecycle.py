@@ -54,7 +54,13 @@ def rank_of(kind: str) -> int:
 
 
 def change(incident: Incident, transition: Transition, *, step: int) -> IncidentChange:
-    """One transition with its sentence."""
+    """The next transition of an incident, which counts it, with its sentence."""
+    counted = replace(incident, num_changes=incident.num_changes + 1)
+    return as_told(counted, transition, step=step)
+
+
+def as_told(incident: Incident, transition: Transition, *, step: int) -> IncidentChange:
+    """A transition that lies behind, with its sentence, as the incident stands now."""
     return IncidentChange(
         incident=incident,
         transition=transition,

@@ -134,7 +134,7 @@ class IncidentTracker:
                 live = None
             if live is None:
                 live = self._open(frame, key, group, departures)
-                changes.append(change(live.incident, Transition.OPENED, step=frame.step))
+                changes.append(_take(live, Transition.OPENED, frame))
             else:
                 changes += self._join(frame, live, group, departures)
             self._keep(live, group)
@@ -154,7 +154,10 @@ class IncidentTracker:
                 if incident.state is State.RESOLVED:
                     state = State.RESOLVED
                 live.incident = replace(
-                    live.incident, state=state, acknowledged_by=incident.acknowledged_by
+                    live.incident,
+                    state=state,
+                    acknowledged_by=incident.acknowledged_by,
+                    num_changes=incident.num_changes,
                 )
 
     def state(self) -> dict[str, Any]:
@@ -298,6 +301,7 @@ class IncidentTracker:
                     new, group=cause.group, root_series=cause.root, confidence=cause.confidence
                 )
                 changes.append(change(new, Transition.NAMED, step=frame.step))
+                new = changes[-1].incident
         evidence = newer_evidence(new, findings)
         if relapsed:
             evidence["relapsed_step"] = frame.step
@@ -307,6 +311,7 @@ class IncidentTracker:
         live.shown.update(added)
         if severity is not old.severity or graver_kind:
             changes.append(change(new, Transition.ESCALATED, step=frame.step))
+            new = changes[-1].incident
         live.incident = new
         return changes
 
@@ -322,7 +327,7 @@ class IncidentTracker:
             moved = live.watch.push(loss, frame.step)
             if moved is not None:
                 live.incident = replace(incident, loss_step=moved, updated_step=frame.step)
-                changes.append(change(live.incident, Transition.LOSS_MOVED, step=frame.step))
+                changes.append(_take(live, Transition.LOSS_MOVED, frame))
         return changes
 
     def _settle(self, frame: Frame, loss: float | None) -> list[IncidentChange]:
@@ -340,7 +345,7 @@ class IncidentTracker:
                     recovered_step=live.last_step + 1,
                     updated_step=frame.step,
                 )
-                changes.append(change(live.incident, Transition.RECOVERED, step=frame.step))
+                changes.append(_take(live, Transition.RECOVERED, frame))
             elif state is not State.OPEN and quiet >= _cooldown(live.key):
                 self._live.remove(live)
         return changes
@@ -359,6 +364,12 @@ class IncidentTracker:
             if mark not in live.told:
                 live.told.add(mark)
                 self.kept.append((finding, live.incident.number))
+
+
+def _take(live: _Live, transition: Transition, frame: Frame) -> IncidentChange:
+    made = change(live.incident, transition, step=frame.step)
+    live.incident = made.incident
+    return made
 
 
 def _cooldown(key: str) -> int:

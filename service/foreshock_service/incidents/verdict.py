@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Final
 
 from foreshock_service.domain.incidents import Incident, State, Transition
-from foreshock_service.incidents import optimizer_words, silence_words
+from foreshock_service.incidents import optimizer_words, silent_client_words
 from foreshock_service.incidents.names import whose
 from foreshock_service.incidents.phrases import number, plain, subject, times
 
 
 def sentence(incident: Incident, transition: Transition | None = None) -> str:
     """What an incident says of itself now, or on the given transition."""
-    if incident.kind == silence_words.SILENT_CLIENT:
-        return silence_words.told(incident, transition)
+    if incident.kind == silent_client_words.SILENT_CLIENT:
+        return silent_client_words.told(incident, transition)
     if transition is Transition.ACKNOWLEDGED:
         return f"Acknowledged by {incident.acknowledged_by}: {_story(incident)}"
     if transition is Transition.ESCALATED and _relapsed(incident):

@@ -10,7 +10,7 @@ from foreshock_service.clipping.account import ShadowResult
 from foreshock_service.clipping.shadow import Shadow, SickSteps
 from foreshock_service.domain.incidents import Incident, State
 from foreshock_service.errors import NotFound
-from foreshock_service.incidents.silence_words import SILENT_CLIENT
+from foreshock_service.incidents.silent_client_words import SILENT_CLIENT
 from foreshock_service.store import head, runs, schemas
 from foreshock_service.store.frames import read_frames
 from foreshock_service.store.incidents import list_incidents

@@ -99,16 +99,13 @@ class Compare:
             )
         if epoch is None:
             return None
-        comparison = Comparison()
         limit = min(MOST_FRAMES, max(FEWEST_FRAMES, self._rows_a_unit // len(heads)))
         lowest = heads[0].rank
         with self._store.read() as session:
             stored = detection.load_state(session, run.run_id, RUN_WIDE)
-            revision = 0
-            if stored is not None:
-                revision = stored[0]
-                comparison.restore(stored[1])
-            cursors = {item.rank: _cursor(comparison, item) for item in heads}
+            revision = 0 if stored is None else stored[0]
+            comparison, late = self._take_up(run.run_id, stored)
+            cursors = {item.rank: _cursor(comparison, item, late=late) for item in heads}
             if any(cursors[item.rank] >= item.next_ord for item in heads):
                 return False
             stretches = {
@@ -136,6 +133,21 @@ class Compare:
             logger.info("comparing run %s begins again: %s", run.run_id, conflict)
             return None
         return True
+
+    def _take_up(self, run_id: str, stored: tuple[int, bytes] | None) -> tuple[Comparison, int]:
+        """The comparison, and how many frames it looks back on a rank that is new to it."""
+        comparison = Comparison()
+        if stored is None:
+            return comparison, LATE_FRAMES
+        try:
+            comparison.restore(stored[1])
+        except ValueError as error:
+            # Saved by another version. What is further back has been compared and told.
+            logger.error(
+                "the ranks of run %s are compared from their last rows on: %s", run_id, error
+            )
+            return Comparison(), MOST_FRAMES
+        return comparison, LATE_FRAMES
 
     def _commit(
         self,
@@ -211,7 +223,6 @@ def _newest_attempt(heads: Sequence[RunHead]) -> list[RunHead]:
     return [item for item in heads if item.attempt == newest]
 
 
-def _cursor(comparison: Comparison, item: RunHead) -> int:
+def _cursor(comparison: Comparison, item: RunHead, *, late: int) -> int:
     """Where a rank is read on; one that is seen for the first time, from its last frames."""
-    start = item.next_ord - LATE_FRAMES if item.next_ord > LATE_FRAMES else 0
-    return comparison.cursors.get(item.rank, start)
+    return comparison.cursors.get(item.rank, max(0, item.next_ord - late))

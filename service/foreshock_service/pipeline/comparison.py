@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from foreshock.wire import STATISTICS, FrameFlag
 
-from foreshock_service.detectors.codec import decode_state, encode_state
+from foreshock_service.detectors.codec import UNREADABLE, decode_state, encode_state
 from foreshock_service.detectors.ranks import COMPARED, RankComparison, WeightRow
 from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
@@ -107,16 +107,18 @@ class Comparison:
         """Take up a state.
 
         Raises:
-            ValueError: the bytes are no state, or one of another format.
+            ValueError: the bytes are no state, or one of another version. Nothing is to be done
+                with this comparison any more.
         """
-        state: dict[str, Any] = decode_state(data)
-        if state.get("format") != STATE_FORMAT:
-            raise ValueError(
-                f"comparison state of format {state.get('format')!r}, expected {STATE_FORMAT}"
-            )
-        self.cursors = {int(rank): int(ord_) for rank, ord_ in state["cursors"].items()}
-        self._rule.restore(state["rule"])
-        self.tracker.restore(state["tracker"])
+        try:
+            state: dict[str, Any] = decode_state(data)
+            if state["format"] != STATE_FORMAT:
+                raise ValueError(f"its format is {state['format']!r}, expected {STATE_FORMAT}")
+            self.cursors = {int(rank): int(ord_) for rank, ord_ in state["cursors"].items()}
+            self._rule.restore(state["rule"])
+            self.tracker.restore(state["tracker"])
+        except UNREADABLE as error:
+            raise ValueError(f"comparison state of another version: {error!r}") from error
 
 
 def stretch_of(frames: Sequence[Frame], *, attempt: int, from_ord: int, whole: bool) -> Stretch:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from foreshock.wire import SeriesSchema
 
+from foreshock_service.detectors.codec import UNREADABLE
 from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.domain.alerts import AlertRun
 from foreshock_service.domain.detection_rules import in_force
@@ -56,6 +57,8 @@ class _Held:
     next_ord: int
     document: Mapping[str, Any] = field(default_factory=dict)
     """The configuration that the session goes by, as it was set."""
+    is_proven: bool = True
+    """False for a session that was read from the database and has taken no frame in since."""
     versions: dict[int, int] = field(default_factory=dict)
     saved: dict[int, Incident] = field(default_factory=dict)
 
@@ -119,7 +122,17 @@ class Detection:
             frames = read_frames(session, run_id, rank, held.next_ord, self._frames_a_commit)
         if not frames:
             return 0
-        work = self._push(held, frames)
+        try:
+            work = self._push(held, frames)
+        except UNREADABLE as error:
+            if held.is_proven:
+                raise
+            self._say_lost(run_id, rank, error)
+            self._held.pop((run_id, rank))
+            with self._store.read() as session:
+                held = self._take_up(session, run, rank, epoch, afresh=True)
+            work = self._push(held, frames)
+        held.is_proven = True
         alert_run = AlertRun.of(run)
         try:
             with self._store.write() as session:
@@ -134,7 +147,9 @@ class Detection:
             raise
         return len(frames)
 
-    def _take_up(self, session: ReadSession, run: Run, rank: int, epoch: int) -> _Held:
+    def _take_up(
+        self, session: ReadSession, run: Run, rank: int, epoch: int, *, afresh: bool = False
+    ) -> _Held:
         run_id, key = run.run_id, (run.run_id, rank)
         held = self._held.get(key)
         document = in_force(*detection_rules.of_run(session, run))
@@ -143,7 +158,8 @@ class Detection:
             stored = detection.load_state(session, run_id, rank)
             if stored is not None:
                 held.next_ord = stored[0]
-                held.session.restore(stored[1])
+            if stored is not None and not afresh:
+                self._restore(held, run, rank, stored[1])
             self._held[key] = held
         elif held.document != document:
             # Set anew between two rows: the same state under other limits.
@@ -163,6 +179,29 @@ class Detection:
             tracker.adopt(item.incident)
         held.saved = {i.number: i for i in tracker.incidents}
         return held
+
+    def _restore(self, held: _Held, run: Run, rank: int, state: bytes) -> None:
+        """Take up a saved state; one of another version is given up, and the run goes on."""
+        try:
+            unread = held.session.restore(state)
+        except ValueError as error:
+            self._say_lost(run.run_id, rank, error)
+            held.session = self._session(run, held.document)
+            return
+        held.is_proven = False
+        if unread:
+            names = ", ".join(unread)
+            logger.warning("%s start afresh on rank %d of run %s", names, rank, run.run_id)
+
+    def _say_lost(self, run_id: str, rank: int, error: Exception) -> None:
+        # Once a rank: the next commit saves a state that can be read.
+        logger.error(
+            "rank %d of run %s goes on with fresh baselines, and its open incidents stay until "
+            "somebody resolves them: what was saved of it cannot be read: %s",
+            rank,
+            run_id,
+            error,
+        )
 
     def _session(self, run: Run, document: Mapping[str, Any]) -> DetectionSession:
         config = self._config

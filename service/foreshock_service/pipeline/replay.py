@@ -20,7 +20,7 @@ from foreshock_service.domain.facts import RunFacts, facts_of
 from foreshock_service.domain.frames import Frame
 from foreshock_service.domain.incidents import Incident, IncidentChange, State
 from foreshock_service.incidents.comparison import RankedIncident
-from foreshock_service.incidents.silence_words import SILENT_CLIENT
+from foreshock_service.incidents.silent_client_words import SILENT_CLIENT
 from foreshock_service.pipeline.session import DetectionSession
 from foreshock_service.store import detection, detection_rules, head, incidents, runs
 from foreshock_service.store.frames import read_frames

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from foreshock.wire import SeriesSchema
 
-from foreshock_service.detectors.codec import decode_state, encode_state
+from foreshock_service.detectors.codec import UNREADABLE, decode_state, encode_state
 from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.detectors.engine import Engine
 from foreshock_service.domain.facts import RunFacts
@@ -69,16 +69,18 @@ class DetectionSession:
             }
         )
 
-    def restore(self, data: bytes) -> None:
-        """Take up a state.
+    def restore(self, data: bytes) -> list[str]:
+        """Take up a state; the names of detectors that cannot read their part and start fresh.
 
         Raises:
-            ValueError: the bytes are no state, or one of another format.
+            ValueError: the bytes are no state, or one of another version. The session is spoilt.
         """
-        state = decode_state(data)
-        if state.get("format") != STATE_FORMAT:
-            raise ValueError(
-                f"detector state of format {state.get('format')!r}, expected {STATE_FORMAT}"
-            )
-        self.engine.restore(state["engine"])
-        self.tracker.restore(state["tracker"])
+        try:
+            state = decode_state(data)
+            if state["format"] != STATE_FORMAT:
+                raise ValueError(f"its format is {state['format']!r}, expected {STATE_FORMAT}")
+            unread = self.engine.restore(state["engine"])
+            self.tracker.restore(state["tracker"])
+        except UNREADABLE as error:
+            raise ValueError(f"detector state of another version: {error!r}") from error
+        return unread

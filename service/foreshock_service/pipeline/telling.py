@@ -104,7 +104,7 @@ def _release(
         step = incident.opened_step
     deliveries.enqueue(
         session,
-        lifecycle.change(incident, transition, step=step),
+        lifecycle.as_told(incident, transition, step=step),
         run=to.run,
         channels=to.channels,
         now=to.now,

@@ -67,6 +67,24 @@ def frame_arrivals(session: ReadSession, run_ids: Sequence[str]) -> dict[RankKey
     return newest
 
 
+def first_after(session: ReadSession, run_id: str, attempt: int, *, at: float) -> float | None:
+    """When the first frame of an attempt came after a time, by the service's clock.
+
+    Of frames that were compacted meanwhile, the newest of their block counts.
+    """
+    found: list[float] = []
+    for table in (block, frame_batch):
+        query = select(func.min(table.c.received_at)).where(
+            table.c.run_id == run_id, table.c.attempt == attempt, table.c.received_at > at
+        )
+        if table is block:
+            query = query.where(block.c.tier == 1)
+        first: float | None = session.connection.scalar(query)
+        if first is not None:
+            found.append(first)
+    return min(found, default=None)
+
+
 def step_seconds(session: ReadSession, newest: RunHead) -> list[float]:
     """Seconds between the last frames of a rank in its newest attempt, by its own clock."""
     if not newest.next_ord:

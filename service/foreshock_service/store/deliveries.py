@@ -45,9 +45,9 @@ def enqueue(
 ) -> int:
     """Put one alert a channel into the outbox, in the caller's transaction; how many were new.
 
-    The same change for the same channel is kept once, so that detection may repeat its work; a
-    graver one at the same step is another. Its message carries `id`, which receivers can use to
-    recognise a message that is sent again.
+    The same change for the same channel is kept once, so that detection may repeat its work: the
+    number of a change within its incident says which one it is. Its message carries `id`, which
+    receivers can use to recognise a message that is sent again.
     `withheld_since` is when a silence first withheld it.
     """
     if not channels:
@@ -57,6 +57,7 @@ def enqueue(
         {
             "run_id": run.run_id,
             "incident_number": change.incident.number,
+            "change_number": change.incident.num_changes,
             "transition": str(change.transition),
             "step": change.step,
             "severity": str(change.incident.severity),

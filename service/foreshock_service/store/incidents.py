@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, and_, func, or_, select, update
 
 from foreshock_service.domain.incident_documents import incident_from_json, incident_to_json
 from foreshock_service.domain.incidents import Incident, State
 from foreshock_service.errors import Conflict, NotFound
 from foreshock_service.store.session import ReadSession, WriteSession
 from foreshock_service.store.tables import incident as incident_table
+from foreshock_service.store.tables import run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +67,19 @@ def incidents_of(session: ReadSession, run_ids: Sequence[str]) -> dict[str, list
     return found
 
 
-def open_of_kind(session: ReadSession, kind: str) -> list[StoredIncident]:
-    """The open incidents of a kind in all runs."""
+def open_of_kind(
+    session: ReadSession, kind: str, *, heard_after: float, or_overtaken: bool = False
+) -> list[StoredIncident]:
+    """The open incidents of a kind in the runs that were heard after a time, or also in those that
+    were heard, or ended, since their incident was last changed."""
+    wanted = run.c.heard_at > heard_after
+    if or_overtaken:
+        overtaken = run.c.heard_at > incident_table.c.updated_at
+        wanted = or_(wanted, overtaken, run.c.finished_at.is_not(None))
     query = (
         select(incident_table)
-        .where(incident_table.c.kind == kind, incident_table.c.state == str(State.OPEN))
+        .join(run, run.c.run_id == incident_table.c.run_id)
+        .where(incident_table.c.kind == kind, incident_table.c.state == str(State.OPEN), wanted)
         .order_by(incident_table.c.run_id, incident_table.c.number)
     )
     return [_stored(row) for row in session.connection.execute(query)]
@@ -87,6 +96,26 @@ def of_kind(
         .limit(limit)
     )
     return [_stored(row) for row in session.connection.execute(query)]
+
+
+def newest_of_kind(
+    session: ReadSession, run_ids: Sequence[str], kind: str
+) -> dict[str, StoredIncident]:
+    """The newest incident of a kind of each run that has one, in any state."""
+    newest = (
+        select(incident_table.c.run_id, func.max(incident_table.c.number).label("number"))
+        .where(incident_table.c.run_id.in_(run_ids), incident_table.c.kind == kind)
+        .group_by(incident_table.c.run_id)
+        .subquery()
+    )
+    query = select(incident_table).join(
+        newest,
+        and_(
+            incident_table.c.run_id == newest.c.run_id,
+            incident_table.c.number == newest.c.number,
+        ),
+    )
+    return {row.run_id: _stored(row) for row in session.connection.execute(query)}
 
 
 def get_incident(session: ReadSession, run_id: str, number: int) -> StoredIncident:

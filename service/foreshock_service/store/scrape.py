@@ -27,7 +27,7 @@ class RunSample:
 
 
 def sample_runs(session: ReadSession, *, ended_after: float, limit: int) -> list[RunSample]:
-    """Running runs and those that ended or fell silent after `ended_after`, newest first."""
+    """Running runs and those that ended after `ended_after`, newest first."""
     statement = (
         select(run.c.run_id, run.c.project, run.c.status, run.c.heard_at)
         .where(

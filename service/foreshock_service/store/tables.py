@@ -268,6 +268,7 @@ delivery = Table(  # the outbox: one notification to one place, committed with i
     Column("delivery_id", Key, primary_key=True, autoincrement=True),
     _run_id(primary_key=False),
     Column("incident_number", Integer, nullable=False),
+    Column("change_number", BigInteger, nullable=False),
     Column("transition", String(16), nullable=False),
     Column("step", BigInteger, nullable=False),
     Column("severity", String(16), nullable=False),
@@ -280,11 +281,8 @@ delivery = Table(  # the outbox: one notification to one place, committed with i
     Column("last_error", Text),
     Column("created_at", Double, nullable=False),
     Column("delivered_at", Double),
-    UniqueConstraint(
-        # By its severity, too: a silent run stands at one step and is escalated more than once.
-        *("run_id", "incident_number", "transition", "step", "severity", "channel"),
-        name="uq_delivery_change",
-    ),
+    # Not by what it says: an incident may be escalated twice at one step, as gravely.
+    UniqueConstraint("run_id", "incident_number", "change_number", "channel"),
     Index("ix_delivery_status_next_attempt_at", "status", "next_attempt_at"),
 )
 

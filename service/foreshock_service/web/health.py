@@ -10,7 +10,7 @@ from typing import Final
 from foreshock_service.domain.findings import Severity
 from foreshock_service.domain.incidents import Incident, State
 from foreshock_service.domain.runs import Run, RunStatus
-from foreshock_service.incidents.silence_words import SILENT_CLIENT
+from foreshock_service.incidents.silent_client_words import SILENT_CLIENT
 
 SILENT_SECONDS: Final = 600.0
 """A running run that sends nothing for this long hangs, or its connection is gone."""

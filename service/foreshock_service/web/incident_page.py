@@ -10,7 +10,7 @@ from urllib.parse import quote
 from foreshock_service.domain.incidents import Departure, Incident, State
 from foreshock_service.domain.runs import Run, RunEvent
 from foreshock_service.incidents.explanations import explained_kinds
-from foreshock_service.incidents.silence_words import SILENT_CLIENT
+from foreshock_service.incidents.silent_client_words import SILENT_CLIENT
 from foreshock_service.web.explanation_page import Explanation, explanation_page
 from foreshock_service.web.silences_page import DURATIONS, Scope, SilenceNote, scopes
 from foreshock_service.web.verdict import last_clean_checkpoint

@@ -84,10 +84,12 @@ async def static_file(path: str, request: Request) -> Response:
 def build_router(
     may_read: Callable[..., str],
     may_administer: Callable[..., str],
+    administers: Callable[..., bool],
     read_form: Callable[..., Awaitable[dict[str, str]]],
 ) -> APIRouter:
     """The pages, for whoever passes `may_read`, a dependency that returns the actor's name, and
-    what counts for a whole project, for `may_administer`; `read_form` returns a form's fields."""
+    what counts for a whole project, for `may_administer`, which is offered where `administers`
+    says so; `read_form` returns a form's fields."""
     router = APIRouter(include_in_schema=False, dependencies=[Depends(may_read)])
 
     @router.get("/")
@@ -106,9 +108,10 @@ def build_router(
         run_id: str,
         context: InPage,
         incident: Annotated[str, Query(max_length=16)] = "",
+        is_admin: bool = Depends(administers),
     ) -> Response:
         """The Run page; `incident` is the number of the one to speak of."""
-        return _run(request, context, run_id, incident, "run.html")
+        return _run(request, context, run_id, incident, "run.html", is_admin=is_admin)
 
     @router.get("/runs/{run_id}/verdict")
     def verdict(
@@ -146,7 +149,7 @@ def build_router(
             depths=depths,
             silence=None if silence is None else silence_note(silence, now=context.clock()),
         )
-        verdict = run_page(told, now=context.clock()).verdict
+        verdict = run_page(told, is_admin=False, now=context.clock()).verdict
         return _page(request, "incident.html", page=page, verdict=verdict)
 
     @router.post("/runs/{run_id}/incidents/{number}/acknowledge")
@@ -235,14 +238,20 @@ def build_router(
 
 
 def _run(
-    request: Request, context: PageContext, run_id: str, incident: str, template: str
+    request: Request,
+    context: PageContext,
+    run_id: str,
+    incident: str,
+    template: str,
+    *,
+    is_admin: bool = False,
 ) -> Response:
     try:
         with context.store.read() as session:
             told = read.read_run(session, run_id, _number(incident))
     except NotFound as error:
         return _missing(request, error)
-    page = run_page(told, now=context.clock())
+    page = run_page(told, is_admin=is_admin, now=context.clock())
     return _page(request, template, page=page, verdict=page.verdict)
 
 

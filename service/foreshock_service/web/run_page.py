@@ -56,8 +56,9 @@ class RunPage:
     modules: tuple[str, ...] = MODULES
 
 
-def run_page(told: RunRead, *, now: float) -> RunPage:
-    """The page of a run, headed by the incident that was chosen."""
+def run_page(told: RunRead, *, is_admin: bool, now: float) -> RunPage:
+    """The page of a run, headed by the incident that was chosen, as an administrator or a reader
+    sees it."""
     health = health_of(told.run, [stored.incident for stored in told.incidents], now=now)
     link = f"/runs/{quote(told.run.run_id)}"
     step = told.head.step if told.head is not None else None
@@ -80,5 +81,7 @@ def run_page(told: RunRead, *, now: float) -> RunPage:
         health=health,
         verdict=verdict,
         link=link,
-        sensitivity=sensitivity_note(told.run, told.of_project, told.of_run, now=now),
+        sensitivity=sensitivity_note(
+            told.run, told.of_project, told.of_run, is_admin=is_admin, now=now
+        ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from foreshock_service.detectors.config import EngineConfig
@@ -28,11 +28,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """The buttons for the run, or for its project."""
+    """The buttons for the run, or for its project; no `choices` where the reader may not set it."""
 
     path: str
     title: str
     choices: Sequence[Choice]
+    level: str
     set_by: str
 
 
@@ -47,10 +48,16 @@ class SensitivityNote:
 
 
 def sensitivity_note(
-    run: Run, of_project: DetectionRule | None, of_run: DetectionRule | None, *, now: float
+    run: Run,
+    of_project: DetectionRule | None,
+    of_run: DetectionRule | None,
+    *,
+    is_admin: bool,
+    now: float,
 ) -> SensitivityNote:
     """The level in force, where it comes from, and the two places where it can be set."""
     document = in_force(of_project, of_run)
+    project = _setting(RuleScope.PROJECT, f"Project {run.project}", "default", of_project, now=now)
     origin = "by default"
     for rule, where in ((of_run, "for this run"), (of_project, "for the project")):
         if rule is not None and "sensitivity" in rule.document:
@@ -62,7 +69,7 @@ def sensitivity_note(
         more=_more(document),
         settings=[
             _setting(RuleScope.RUN, "This run", "as project", of_run, now=now),
-            _setting(RuleScope.PROJECT, f"Project {run.project}", "default", of_project, now=now),
+            project if is_admin else replace(project, choices=()),
         ],
     )
 
@@ -89,6 +96,7 @@ def _setting(
         path="sensitivity" if scope is RuleScope.RUN else "sensitivity/project",
         title=title,
         choices=choices,
+        level=unset if there is None else str(there),
         set_by="" if rule is None else f"set by {rule.set_by} {ago(now - rule.set_at)}",
     )
 

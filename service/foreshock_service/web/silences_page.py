@@ -55,7 +55,7 @@ def silences_page(found: Sequence[Silence], *, now: float) -> SilencesPage:
     ended = [item for item in found if item.state(now) is SilenceState.ENDED]
     num_live = sum(item.state(now) is SilenceState.LIVE for item in standing)
     return SilencesPage(
-        headline=_headline(num_live),
+        headline=_headline(num_live, len(standing) - num_live),
         standing=[silence_note(item, now=now) for item in standing],
         ended=[silence_note(item, now=now) for item in ended],
     )
@@ -112,14 +112,14 @@ def asked(
     return {**matchers, "ends_at": now + seconds, "reason": reason[:MAX_REASON]}
 
 
-def _headline(num_live: int) -> str:
-    if num_live == 0:
-        return "No silence is in force"
-    return "1 silence is in force" if num_live == 1 else f"{num_live} silences are in force"
+def _headline(num_live: int, num_pending: int) -> str:
+    who = {0: "No silence is", 1: "1 silence is"}.get(num_live, f"{num_live} silences are")
+    later = {0: "", 1: ", 1 begins later"}.get(num_pending, f", {num_pending} begin later")
+    return f"{who} in force{later}"
 
 
 def _what(item: Silence) -> str:
-    kind = item.kind.replace("_", " ") if item.kind else "everything"
+    kind = item.kind.replace("_", " ") if item.kind and item.kind != "*" else "everything"
     parts = [kind[0].upper() + kind[1:]]
     if item.group:
         parts.append(f"at {item.group}")

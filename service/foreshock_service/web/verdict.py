@@ -8,7 +8,7 @@ from typing import Final
 
 from foreshock_service.domain.incidents import Incident, State
 from foreshock_service.domain.runs import RunEvent
-from foreshock_service.incidents.silence_words import SILENT_CLIENT, length
+from foreshock_service.incidents.silent_client_words import SILENT_CLIENT, length
 from foreshock_service.web.health import Health
 from foreshock_service.web.words import ratio, steps, whole
 
@@ -116,7 +116,7 @@ def _detail(incident: Incident) -> str:
 
 def _facts(incident: Incident, events: Sequence[RunEvent], newest_step: int) -> tuple[Fact, ...]:
     if incident.kind == SILENT_CLIENT:
-        return (*_silence_facts(incident), *_checkpoint_facts(incident, events, newest_step))
+        return (*_silent_facts(incident), *_checkpoint_facts(incident, events, newest_step))
     onset = whole(incident.onset_step)
     first = (incident.root_series or "").partition(":")[2] or incident.group
     facts = [
@@ -140,7 +140,7 @@ def _facts(incident: Incident, events: Sequence[RunEvent], newest_step: int) -> 
     return (*facts, *_checkpoint_facts(incident, events, newest_step))
 
 
-def _silence_facts(incident: Incident) -> tuple[Fact, ...]:
+def _silent_facts(incident: Incident) -> tuple[Fact, ...]:
     usual = incident.evidence.get("usual_seconds")
     often = f"usually every {usual:g} s" if isinstance(usual, int | float) else ""
     host = str(incident.evidence.get("host", ""))

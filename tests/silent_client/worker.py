@@ -1,6 +1,6 @@
 """A watchdog's process for tests that kill it: looks until it is killed.
 
-Usage: python -m tests.silence.worker URL SECONDS
+Usage: python -m tests.silent_client.worker URL SECONDS
 
 Its clock begins at SECONDS since the epoch and goes on by 50 s a round.
 """

@@ -1,4 +1,4 @@
-"""Two processes look at the same runs and are killed again and again: each silence is told once."""
+"""Two processes that look at the same runs are killed again and again: each run is told once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from foreshock_service.store.tables import delivery, incident
 from sqlalchemy import select
 
 from tests.factories import START_SECONDS
-from tests.silence.runs import Place
+from tests.silent_client.runs import Place
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = 40
@@ -23,13 +23,13 @@ KILLS = 5
 
 def _start(url: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.silence.worker", url, str(START_SECONDS)],
+        [sys.executable, "-m", "tests.silent_client.worker", url, str(START_SECONDS)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
-def test_two_processes_that_are_killed_tell_each_silence_once(
+def test_two_processes_that_are_killed_tell_each_silent_run_once(
     store: Store, database_url: str
 ) -> None:
     """Forty runs, forty incidents, each with an alert for its opening and one for its worsening."""

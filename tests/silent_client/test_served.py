@@ -68,7 +68,7 @@ def test_a_killed_training_is_told_and_its_next_start_ends_that(
     serve_app: ServeApp, tmp_path: Path
 ) -> None:
     """Nothing says how the first attempt ended, and the second says that there is one."""
-    client = serve_app(silence_seconds=2.0)
+    client = serve_app(silent_seconds=2.0)
     first = _train(client, tmp_path / "first")
     time.sleep(1)
     _kill(first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 from foreshock_service.domain.findings import Severity
@@ -15,10 +16,12 @@ from foreshock_service.store.detection import claim_lease, renew_lease
 from foreshock_service.store.incidents import update_incident
 from foreshock_service.store.scrape import sample_runs
 from foreshock_service.store.session import Store
+from foreshock_service.store.tables import delivery
+from sqlalchemy import select
 
 from tests.detect.runs import drain, settings_with_webhook, store_run
 from tests.factories import ATTEMPT
-from tests.silence.runs import Place, finished
+from tests.silent_client.runs import Place, finished
 
 
 def test_a_run_that_stops_sending_is_told_then_critical(store: Store) -> None:
@@ -133,7 +136,7 @@ def test_a_process_that_begins_does_not_end_what_another_has_told(store: Store) 
 
 
 def test_what_ended_long_before_the_first_look_is_history(store: Store) -> None:
-    """A service that is told to watch for silence does not raise the dead."""
+    """A service that is told to watch for silent runs does not raise the dead."""
     place = Place(store)
     place.send("r")
     place.clock.now += 2 * 86_400
@@ -141,7 +144,7 @@ def test_what_ended_long_before_the_first_look_is_history(store: Store) -> None:
     assert place.incidents("r") == []
 
 
-def test_a_silence_that_a_person_resolved_is_not_told_again(store: Store) -> None:
+def test_a_silent_run_that_a_person_resolved_is_not_told_again(store: Store) -> None:
     """Not while it goes on; the next one is."""
     place = Place(store)
     place.send("r")
@@ -239,6 +242,29 @@ def test_a_rank_that_falls_silent_after_another_is_told(store: Store) -> None:
     assert joined.startswith("Ranks 1, 2 have sent nothing since step 111")
 
 
+def test_ranks_that_join_at_the_same_step_are_each_told(store: Store) -> None:
+    """The rank that goes on may do the same steps again: what was told is no matter of its step."""
+    place = Place(store)
+    for rank in (0, 1, 2, 3):
+        place.send("r", rank=rank, world=4)
+
+    def go_on(*ranks: int) -> Callable[[], None]:
+        def send() -> None:
+            for rank in (0, *ranks):
+                place.send("r", first_step=16, rank=rank, world=4)
+
+        return send
+
+    place.wait(180, each=go_on(2, 3))
+    place.wait(180, each=go_on(3))
+    place.wait(180, each=go_on())
+
+    with store.read() as session:
+        told = [(row.transition, row.step) for row in session.connection.execute(select(delivery))]
+    assert told == [("opened", 15), ("escalated", 31), ("escalated", 31)]
+    assert place.alerts("r")[-1].startswith("Ranks 1, 2, 3 have sent nothing since step 31")
+
+
 def test_a_rank_that_comes_back_has_recovered(store: Store) -> None:
     """The other ranks' frames do not speak for it."""
     place = Place(store)
@@ -259,7 +285,85 @@ def test_a_rank_that_comes_back_has_recovered(store: Store) -> None:
     )
 
 
-def test_ranks_that_stop_together_are_one_silence(store: Store) -> None:
+def test_a_rank_that_stays_away_when_its_run_comes_back_is_told(store: Store) -> None:
+    """As one incident of its own, as soon after the return as if it had stopped then; over when
+    it comes, too."""
+    place = Place(store)
+    step = iter(range(16, 10_000, 16))
+    for rank in (0, 1, 2):
+        place.send("r", rank=rank, world=3, host=f"node-{rank}")
+    place.wait(1800)
+
+    def go_on() -> None:
+        first = next(step)
+        for rank in (0, 2):
+            place.send("r", first_step=first, rank=rank, world=3)
+
+    place.wait(90, each=go_on)
+    assert [i.incident.state for i in place.incidents("r")] == [State.RECOVERED]
+    place.watchdog = place.start()  # another process knows as much of it
+    place.wait(300, each=go_on)
+    _, missing = place.incidents("r")
+    assert missing.sentence.startswith("Rank 1 on node-1 has sent nothing since step 15")
+    assert missing.incident.severity is Severity.WARNING
+    place.wait(600, each=go_on)
+    _, missing = place.incidents("r")
+    assert missing.incident.severity is Severity.CRITICAL
+
+    place.send("r", rank=1, first_step=16, world=3)
+    place.wait(30, each=go_on)
+    assert [i.incident.state for i in place.incidents("r")] == [State.RECOVERED] * 2
+    words = ["opened", "escalated", "recovered"]
+    with store.read() as session:
+        told = [row.transition for row in session.connection.execute(select(delivery))]
+    assert told == words * 2
+
+
+def test_a_rank_that_stays_away_is_told_also_if_a_person_resolved_the_pause(store: Store) -> None:
+    """Once: resolving that one, too, ends it."""
+    place = Place(store)
+    step = iter(range(16, 10_000, 16))
+    for rank in (0, 1):
+        place.send("r", rank=rank, world=2)
+
+    def go_on() -> None:
+        place.send("r", first_step=next(step), rank=0, world=2)
+
+    def close(number: int) -> None:
+        found = place.incidents("r")[number]
+        closed = resolve(found.incident, by="ada")
+        with store.write() as session:
+            update_incident(
+                session, "r", closed.incident, version=found.version, sentence="", now=0.0
+            )
+
+    place.wait(300)
+    close(0)
+    place.wait(300)
+    assert len(place.incidents("r")) == 1
+    place.wait(90, each=go_on)
+    assert len(place.incidents("r")) == 1
+    place.wait(120, each=go_on)
+    assert [i.incident.evidence.get("ranks") for i in place.incidents("r")] == [None, "1"]
+    close(1)
+    place.wait(900, each=go_on)
+    assert len(place.incidents("r")) == 2
+
+
+def test_ranks_that_come_back_one_after_another_are_not_missed(store: Store) -> None:
+    """A slow start of one of them is no news."""
+    place = Place(store)
+    for rank in (0, 1):
+        place.send("r", rank=rank, world=2)
+    place.wait(900)
+    place.send("r", rank=0, first_step=16, world=2)
+    place.wait(60)
+    place.send("r", rank=1, first_step=16, world=2)
+    place.wait(30)
+    assert [i.incident.state for i in place.incidents("r")] == [State.RECOVERED]
+
+
+def test_ranks_that_stop_together_are_one_silent_run(store: Store) -> None:
     """Nobody is named for a collective that hangs."""
     place = Place(store)
     for rank in (0, 1, 2):
@@ -308,7 +412,7 @@ def test_opening_interrupts_a_unit_of_work_that_is_under_way(store: Store) -> No
     assert (mine, again) == (False, (epoch or 0) + 1)
 
 
-def test_an_open_silence_is_counted_as_every_incident(store: Store) -> None:
+def test_an_open_silent_run_is_counted_as_every_incident(store: Store) -> None:
     """In what Prometheus scrapes."""
     place = Place(store)
     place.send("r")
@@ -320,7 +424,7 @@ def test_an_open_silence_is_counted_as_every_incident(store: Store) -> None:
 
 def test_the_watch_can_be_switched_off(store: Store) -> None:
     """0 watches for nothing."""
-    place = Place(store, silence_seconds=0.0)
+    place = Place(store, silent_seconds=0.0)
     place.send("r")
     place.wait(3600)
     assert place.incidents("r") == []

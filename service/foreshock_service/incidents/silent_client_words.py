@@ -15,7 +15,7 @@ Evidence = Mapping[str, float | int | str]
 
 
 def told(incident: Incident, transition: Transition | None = None) -> str:
-    """What a silence says of itself now, or on the given transition."""
+    """What is told of a silent client now, or on the given transition."""
     evidence = incident.evidence
     nothing = f"nothing {_since(incident)}"
     if transition is Transition.ACKNOWLEDGED:
