@@ -169,6 +169,16 @@ def lost_in_rounding(num_rows: int = 260) -> Trace:
     return trace
 
 
+def on_a_grid(num_tensors: int = 3, *, steps: int = 7) -> Trace:
+    """The largest elements of some gradients are a few of float16's smallest steps."""
+    trace = healthy(120)
+    for name in trace.names("gradient")[:num_tensors]:
+        counts = np.random.default_rng(5).integers(1, steps + 1, 120 - FIRST)
+        for statistic, sign in (("std", 0.3), ("min", -1.0), ("max", 1.0)):
+            trace.put(name, statistic, sign * counts * 2.0**-24, slice(FIRST, None))
+    return trace
+
+
 def drifting_logits() -> Trace:
     """log Z rises without end once the loss has come to rest."""
     trace = healthy(400)
@@ -302,6 +312,7 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "vanishing": _vanished_gradient,
     "experts": lost_expert,
     "precision": rounded_updates,
+    "grid": on_a_grid,
     "formats": lost_in_rounding,
     "saturation": saturated_tanh,
     "collapse": collapsed_batch,

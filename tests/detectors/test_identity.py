@@ -114,3 +114,18 @@ def test_an_outer_step_that_moves_all_weights_a_little_is_quiet() -> None:
         trace.scale(name, 1.0 + float((moved + 0.003 * own) / own), FIRST)
     trace.scale(WEIGHT, 1.0 + 4.0 * update / size, FIRST)
     assert told_by("identity", trace) == []
+
+
+def test_an_outer_step_that_comes_again_is_a_habit_of_all_weights() -> None:
+    """A tensor that it moves by twice what it did to others is no news, five times as far is."""
+    trace = small_updates(120)
+    for step, name, updates in (
+        (12, "weight:blocks.0.attn.qkv.weight", 2.0),
+        (24, "weight:blocks.2.mlp.up.weight", 5.0),
+        (FIRST, WEIGHT, 30.0),
+    ):
+        own = float(trace.stats[step, trace.index(name), 2])
+        size = float(trace.stats[step, trace.index(name.replace("weight:", "update:")), 2])
+        trace.scale(name, 1.0 + updates * size / own + 0.003, step)
+    found = told_by("identity", trace)
+    assert [(f.step, *names_of([f], trace)) for f in found] == [(FIRST, WEIGHT)]

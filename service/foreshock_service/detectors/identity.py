@@ -13,8 +13,8 @@ twice as much as this weight ever did before.
   step (gaps, restarts, sampled logs); weights that habitually do so (clipped, averaged) after the
   first time; and half or more of the matrices at once, or half of all weights by any more than
   their update, which is a checkpoint, a new initialisation or an outer step and not a fault of
-  memory: the loss tells whether it did harm. What moves half of all weights is then taken for a
-  habit of each.
+  memory: the loss tells whether it did harm. Where any weight has moved by more than its update
+  before, something else than the optimizer writes weights, and one must leap 3 times as far.
 
 Source: the identity is arithmetic; the slack covers statistics that were rounded to 10 bits.
 """
@@ -53,6 +53,9 @@ class IdentityThresholds(Thresholds):
     above_habit: float = threshold(
         2.0, "times", "beyond the largest excess that this weight has shown before"
     )
+    above_others: float = threshold(
+        3.0, "times", "beyond the largest that any weight has shown, if it was more than its update"
+    )
     first_rows: int = threshold(8, "rows", "rows of a weight before it is judged")
     critical_share: float = threshold(
         0.25, "share", "a change by so much of the weight is critical"
@@ -85,6 +88,7 @@ class Identity:
         self._last = SeriesMemory("rms", "abs_max", "mean", "rows", "habit")
         self._step = -1
         self._attempt = -1
+        self._largest = 0.0
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -98,6 +102,10 @@ class Identity:
         excess = self._excess(baselines, self._limits.updates)
         broken = follows & (excess > 1.0)
         found = self._broken(frame, baselines, excess, broken) if any_of(broken) else []
+        if follows and excess.size:
+            largest = float(excess.max())
+            if largest * self._limits.updates > self._limits.rewritten:
+                self._largest = max(self._largest, largest)
         if not found:
             leapt = self._leapt(baselines)
             found = self._found(frame, baselines, leapt, excess, leapt) if any_of(leapt) else []
@@ -141,11 +149,9 @@ class Identity:
         habit = np.fmax(last["habit"][weight], 0.0)
         judged = broken & (last["rows"][weight] >= limits.first_rows)
         fresh = np.zeros(layout.num_series, np.bool_)
-        fresh[weight] = judged & (excess > limits.above_habit * habit)
-        shown = np.where(broken, excess, 0.0)
-        if self._rewritten(baselines):
-            shown = np.full_like(excess, excess.max())
-        last["habit"][weight] = np.fmax(habit, shown)
+        usual = np.maximum(limits.above_habit * habit, limits.above_others * self._largest)
+        fresh[weight] = judged & (excess > usual)
+        last["habit"][weight] = np.where(broken, np.fmax(habit, excess), habit)
         return self._found(frame, baselines, fresh, excess, judged) if any_of(fresh) else []
 
     def _leapt(self, baselines: Baselines) -> Bools:
@@ -215,9 +221,14 @@ class Identity:
 
     def state(self) -> State:
         """The last row's weights."""
-        return {"last": self._last.state(), "place": [self._step, self._attempt]}
+        return {
+            "last": self._last.state(),
+            "place": [self._step, self._attempt],
+            "largest": self._largest,
+        }
 
     def restore(self, state: State) -> None:
         """Take up a state."""
         self._last.restore(state["last"])
         self._step, self._attempt = (int(n) for n in state["place"])
+        self._largest = float(state["largest"])

@@ -11,6 +11,7 @@ from foreshock_service.detectors.epsilon import Epsilon
 from foreshock_service.detectors.experts import Experts
 from foreshock_service.detectors.fading import Fading
 from foreshock_service.detectors.formats import Formats
+from foreshock_service.detectors.grid import Grid
 from foreshock_service.detectors.growth import Growth
 from foreshock_service.detectors.identity import Identity
 from foreshock_service.detectors.lone import Lone
@@ -53,6 +54,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "vanishing": Vanishing,
     "experts": Experts,
     "precision": Precision,
+    "grid": Grid,
     "formats": Formats,
     "saturation": Saturation,
     "collapse": Collapse,

@@ -119,6 +119,11 @@ def underflow(incident: Incident) -> str:
             f"Gradients of {subject(incident)} underflow since step {incident.onset_step}: "
             f"{100 * value:.0f} % of its non-zero elements are too small for {name}"
         )
+    if statistic == "abs_max" and value is not None:
+        return (
+            f"Gradients of {subject(incident)} underflow since step {incident.onset_step}: its "
+            f"largest ({plain(value)}) is a few steps of a number format's smallest numbers"
+        )
     share = "" if value is None else f", {100 * value:.0f} % of its elements are exactly zero"
     if kind == "weight":
         return f"Updates of {subject(incident)} are rounded away since step {incident.onset_step}"

@@ -1,0 +1,73 @@
+"""Grid: gradients that are a few steps of a number format's smallest numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.detectors.faults import FIRST, on_a_grid
+from tests.detectors.traces import Trace, changes_of, healthy, names_of, told_by
+
+
+def _tiny(size: float = 1e-7) -> Trace:
+    """Gradients as small as those, of float32."""
+    trace = healthy(200)
+    for name in trace.names("gradient"):
+        trace.scale(name, size)
+    return trace
+
+
+def test_gradients_of_a_few_steps_are_named() -> None:
+    """On the sixteenth row, those with the smallest elements first."""
+    trace = on_a_grid()
+    found = told_by("grid", trace)
+    assert set(names_of(found, trace)) == set(trace.names("gradient")[:3])
+    assert {(f.kind, str(f.severity)) for f in found} == {("precision_underflow", "warning")}
+    assert {(f.onset_step, f.step) for f in found} == {(FIRST, FIRST + 15)}
+
+
+def test_the_sentence_says_how_small_they_are() -> None:
+    """Beside the least normal float16."""
+    sentences = [c.sentence for c in changes_of(on_a_grid())]
+    assert any("a few steps of a number format's smallest numbers" in s for s in sentences)
+
+
+def test_a_loss_scale_that_is_taken_out_changes_nothing() -> None:
+    """It is a power of two."""
+    trace = on_a_grid()
+    for name in trace.names("gradient")[:3]:
+        trace.scale(name, 2.0**-10, FIRST)
+    assert len(told_by("grid", trace)) == 3
+
+
+def test_rows_on_which_all_is_zero_belong_to_it() -> None:
+    """What little there was is gone now and then."""
+    trace = on_a_grid()
+    for name in trace.names("gradient")[:3]:
+        trace.scale(name, np.where(np.arange(120) % 3 == 1, 0.0, 1.0))
+    assert len(told_by("grid", trace)) == 3
+
+
+def test_small_gradients_of_a_wide_format_are_quiet() -> None:
+    """Their largest elements have all their bits."""
+    assert told_by("grid", _tiny()) == []
+
+
+def test_small_gradients_of_bfloat16_are_quiet() -> None:
+    """Eight bits are more than five on most rows."""
+    trace = _tiny()
+    mantissa, exponent = np.frexp(trace.stats)
+    trace.stats[:] = np.ldexp(np.round(mantissa * 256) / 256, exponent)
+    assert told_by("grid", trace) == []
+
+
+def test_counts_are_quiet() -> None:
+    """The gradient of an absolute error is a count, and not small."""
+    trace = on_a_grid()
+    for name in trace.names("gradient")[:3]:
+        trace.scale(name, 2.0**18, FIRST)
+    assert told_by("grid", trace) == []
+
+
+def test_a_single_tensor_is_quiet() -> None:
+    """A format is the same for all."""
+    assert told_by("grid", on_a_grid(1)) == []
