@@ -21,6 +21,7 @@ Source: the identity is arithmetic; the slack covers statistics that were rounde
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -56,6 +57,7 @@ class IdentityThresholds(Thresholds):
     above_others: float = threshold(
         3.0, "times", "beyond the largest that any weight has shown, if it was more than its update"
     )
+    lately_rows: int = threshold(4, "rows", "the newest, which are no habit yet", guard=True)
     first_rows: int = threshold(8, "rows", "rows of a weight before it is judged")
     critical_share: float = threshold(
         0.25, "share", "a change by so much of the weight is critical"
@@ -89,6 +91,7 @@ class Identity:
         self._step = -1
         self._attempt = -1
         self._largest = 0.0
+        self._lately: deque[float] = deque([0.0] * self._limits.lately_rows)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -103,14 +106,19 @@ class Identity:
         broken = follows & (excess > 1.0)
         found = self._broken(frame, baselines, excess, broken) if any_of(broken) else []
         if follows and excess.size:
-            largest = float(excess.max())
-            if largest * self._limits.updates > self._limits.rewritten:
-                self._largest = max(self._largest, largest)
+            self._learn_habits(float(excess.max()))
         if not found:
             leapt = self._leapt(baselines)
             found = self._found(frame, baselines, leapt, excess, leapt) if any_of(leapt) else []
         self._remember(row, weights)
         return found
+
+    def _learn_habits(self, largest: float) -> None:
+        """What moves a weight a little more on each step is no habit of the run before it."""
+        self._lately.append(largest)
+        before = self._lately.popleft()
+        if before * self._limits.updates > self._limits.rewritten:
+            self._largest = max(self._largest, before)
 
     def _remember(self, row: Row, weights: Indices) -> None:
         """A weight that was not measured on this row cannot be compared on the next."""
@@ -224,11 +232,12 @@ class Identity:
         return {
             "last": self._last.state(),
             "place": [self._step, self._attempt],
-            "largest": self._largest,
+            "habits": [self._largest, *self._lately],
         }
 
     def restore(self, state: State) -> None:
         """Take up a state."""
         self._last.restore(state["last"])
         self._step, self._attempt = (int(n) for n in state["place"])
-        self._largest = float(state["largest"])
+        self._largest, *lately = (float(x) for x in state["habits"])
+        self._lately = deque(lately)
