@@ -6,7 +6,7 @@ above B by more than max(6 sigma, 15 % of |B|), by 30 % of the progress, and by 
 own tail (1.5 times the largest excursion that passed by itself).
 
 - `loss_spike` (warning): 3 of the last 5 rows are damaged.
-- `divergence` (critical): damage has lasted 24 rows, or the level of the last 16 rows has risen
+- `divergence` (critical): damage has lasted 20 rows, or the level of the last 16 rows has risen
   above the best level by 50 % of the progress, 8 sigma and 15 %, and still stands 16 rows later; or
   it stands for so long 8 times above the largest of the first 32 losses, progress or none.
 
@@ -58,7 +58,7 @@ class LossThresholds(Thresholds):
     tail_decay: float = threshold(
         0.999, "share", "of that excursion is remembered from row to row", guard=True
     )
-    lasting_rows: int = threshold(24, "rows", "damage that lasts so long is divergence")
+    lasting_rows: int = threshold(20, "rows", "damage that lasts so long is divergence")
     same_share: float = threshold(
         0.1,
         "share",
