@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.detection.collections import collections
-from benchmarks.detection.judging import processes
 from benchmarks.detection.suites import Suites, run_suites
 from benchmarks.detection.transforms import ODDITIES
+from benchmarks.processes import processes
 from tests.detectors.corpus import FOLDER
 
 pytestmark = [pytest.mark.corpus, pytest.mark.timeout(1200)]
