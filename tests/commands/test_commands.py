@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,13 +13,9 @@ from foreshock_service.settings import ServiceSettings
 from foreshock_service.store.session import Store
 from foreshock_service.store.tokens import find_token
 
+from tests.commands.running import environment
+
 FORESHOCK = [sys.executable, "-m", "foreshock"]
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """The process's own environment without its FORESHOCK_* variables, and with these."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("FORESHOCK_")}
-    return {**kept, **variables}
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
