@@ -8,7 +8,7 @@ from benchmarks.detection.collections import collections
 from benchmarks.detection.suites import Suites, run_suites
 from benchmarks.detection.transforms import ODDITIES
 from benchmarks.processes import processes
-from tests.detectors.corpus import FOLDER
+from tests.fixtures.corpus import FOLDER
 
 pytestmark = [pytest.mark.corpus, pytest.mark.timeout(1200)]
 
