@@ -8,6 +8,8 @@ PACKAGES := client/foreshock gpu/foreshock_gpu service/foreshock_service
 DEMO_ARGUMENTS ?=
 BENCH_ARGUMENTS ?=
 PYTEST_ARGUMENTS ?=
+# As many processes as there are cores. A file's tests stay together, for the sake of its fixtures.
+TEST_PROCESSES ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # One thread a process: the tests measure counts, never speed, and share the machine with services.
 export OMP_NUM_THREADS ?= 1
 
@@ -33,7 +35,7 @@ demo: $(STAMP) ## train a healthy and a sick model and see the incident come bef
 	$(BIN)/foreshock demo $(DEMO_ARGUMENTS)
 
 test: check tools $(BENCH_STAMP) ## everything that can be checked on this machine
-	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+	$(BIN)/python -m pytest $(TEST_PROCESSES) $(PYTEST_ARGUMENTS)
 
 bench: $(BENCH_STAMP) ## what watching costs a training, beside a bare one and two other tools
 	$(BIN)/python -m benchmarks.overhead $(BENCH_ARGUMENTS)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,13 +76,6 @@ def collections(*, shared: Path = SHARED, zoo: Path = ZOO) -> list[Collection]:
             f"python -m benchmarks.zoo run --split both --out {zoo} --jobs 2"
         )
     return found
-
-
-def record_quick_zoo(folder: Path, *, jobs: int) -> None:
-    """Record the quick part of both halves of the zoo, which takes minutes."""
-    command = [sys.executable, "-m", "benchmarks.zoo", "run", "--split", "both", "--quick"]
-    # 1 means that a label is not true of its run, which is then left out.
-    subprocess.run([*command, "--out", str(folder), "--jobs", str(jobs)], check=False)
 
 
 def _zoo(folder: Path) -> list[Collection]:

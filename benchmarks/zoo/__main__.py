@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from benchmarks.processes import processes
 from benchmarks.zoo.one_run import record_one
 from benchmarks.zoo.registry import SPLITS, Scenario, all_scenarios
 from benchmarks.zoo.score import load_predictions, load_runs, report, score
@@ -38,8 +37,7 @@ def run_command(options: argparse.Namespace) -> int:
     ]
     untrue = 0
     started = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+    with processes(options.jobs) as pool:
         futures = {name: pool.submit(record_one, name, options.out, options.seed) for name in todo}
         for number, (name, future) in enumerate(futures.items(), 1):
             error = future.exception()

@@ -61,7 +61,7 @@ def recording_from(
     )
 
 
-def _tiny(stage: Stage) -> Iterator[float]:
+def tiny(stage: Stage) -> Iterator[float]:
     """A linear model whose weights are made ten times as large before step 60."""
     layer = torch.nn.Linear(4, 1)
     model = torch.nn.Sequential(layer)
@@ -91,7 +91,7 @@ def _named(split: str, fault: Fault | None) -> Scenario:
             name=f"tiny-{'sick' if fault else 'healthy'}-{number}",
             arch="linear",
             optimizer="SGD",
-            train=_tiny,
+            train=tiny,
             summary="As told.",
             fault=fault,
         )

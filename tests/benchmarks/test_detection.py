@@ -20,7 +20,7 @@ from foreshock_service.incidents.lifecycle import KIND_RANK
 from benchmarks.detection.__main__ import main
 from benchmarks.detection.collections import Collection, Labelled, NoRunsError, collections
 from benchmarks.detection.docs import PAGE, RULES, begin, block, replaced
-from benchmarks.detection.judging import OURS, judge, processes
+from benchmarks.detection.judging import OURS, judge
 from benchmarks.detection.logs import log_figures, score_log
 from benchmarks.detection.out_of_fold.folds import by_kind, by_source
 from benchmarks.detection.out_of_fold.grid import Axis, axes, document_of, middle, moved
@@ -32,6 +32,7 @@ from benchmarks.detection.reading import read
 from benchmarks.detection.speed import measure
 from benchmarks.detection.tables import COLUMNS
 from benchmarks.detection.told import alerts_of
+from benchmarks.processes import processes
 from benchmarks.zoo.score import Run, load_runs, score
 from tests.benchmarks.runs import record_two
 
@@ -223,11 +224,11 @@ def test_figures_go_between_the_marks() -> None:
         replaced(page, "speed", [])
 
 
-def test_the_page_has_a_place_for_every_part() -> None:
-    """And where it has figures says of which commit the rules were."""
+def test_the_page_has_figures_of_every_part() -> None:
+    """But for those that are not measured yet; and it says of which commit the rules were."""
     page = (ROOT / PAGE).read_text()
     figures = {part: block(page, part) for part in PARTS}
-    assert figures["runs"] != ""
+    assert {part for part, text in figures.items() if text == ""} <= {"out-of-fold"}
     for part, text in figures.items():
         assert text == "" or text.startswith("The rules are those of "), part
 

@@ -1,8 +1,7 @@
-"""The service's commands, as processes."""
+"""The service's commands; `serve`, which does not end by itself, as a process."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,17 +13,13 @@ from foreshock_service.settings import ServiceSettings
 from foreshock_service.store.session import Store
 from foreshock_service.store.tokens import find_token
 
+from tests.commands.running import environment, foreshock
+
 FORESHOCK = [sys.executable, "-m", "foreshock"]
 
 
-def environment(**variables: str) -> dict[str, str]:
-    """The process's own environment without its FORESHOCK_* variables, and with these."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("FORESHOCK_")}
-    return {**kept, **variables}
-
-
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end."""
+    """Run one command to its end, as a process."""
     return subprocess.run(
         [*FORESHOCK, *arguments],
         capture_output=True,
@@ -62,7 +57,7 @@ def test_serve_beyond_loopback_without_a_token_says_how_to_make_one(tmp_path: Pa
 
     assert refused.returncode == 1
     shown = next(line.strip() for line in refused.stderr.splitlines() if "token create" in line)
-    made = run(*shown.removeprefix("foreshock ").split())
+    made = foreshock(*shown.removeprefix("foreshock ").split())
     assert made.returncode == 0
     assert made.stdout.startswith("fsh_")
 
@@ -108,13 +103,13 @@ def test_postgresql_that_was_not_migrated_is_told_to_migrate(empty_postgres_url:
     assert refused.returncode == 1
     assert "foreshock migrate" in refused.stderr
 
-    assert run("migrate", *database).returncode == 0
-    assert run("token", "create", "--scope", "read", *database).returncode == 0
+    assert foreshock("migrate", *database).returncode == 0
+    assert foreshock("token", "create", "--scope", "read", *database).returncode == 0
 
 
 def test_migrate_refuses_a_revision_that_does_not_exist(tmp_path: Path) -> None:
     """And says that nothing was changed."""
-    refused = run("migrate", "--to", "9999", "--data-dir", str(tmp_path))
+    refused = foreshock("migrate", "--to", "9999", "--data-dir", str(tmp_path))
 
     assert refused.returncode == 1
     assert "nothing was changed" in refused.stderr
@@ -123,15 +118,15 @@ def test_migrate_refuses_a_revision_that_does_not_exist(tmp_path: Path) -> None:
 def test_a_token_is_made_listed_and_revoked(tmp_path: Path) -> None:
     """Its secret is shown once: the list has none."""
     folder = ("--data-dir", str(tmp_path))
-    made = run("token", "create", "--name", "node 1", "--scope", "ingest", *folder)
+    made = foreshock("token", "create", "--name", "node 1", "--scope", "ingest", *folder)
     secret = made.stdout.strip()
-    listed = run("token", "list", *folder)
+    listed = foreshock("token", "list", *folder)
     store = Store(ServiceSettings(data_dir=tmp_path).url())
     with store.read() as session:
         before = find_token(session, secret)
 
-    revoked = run("token", "revoke", "1", *folder)
-    again = run("token", "revoke", "1", *folder)
+    revoked = foreshock("token", "revoke", "1", *folder)
+    again = foreshock("token", "revoke", "1", *folder)
 
     with store.read() as session:
         after = find_token(session, secret)

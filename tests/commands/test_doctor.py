@@ -1,10 +1,9 @@
-"""`foreshock doctor`, as a process, against what a training may meet."""
+"""`foreshock doctor` against what a training may meet."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -22,21 +21,16 @@ from foreshock.spool import Spool
 from foreshock_service.store.session import Store
 from foreshock_service.store.tokens import create_token
 
+from tests.commands.running import Ended, environment, foreshock
 from tests.fixtures.server import ServeApp
 
 SECRET = "fsh_a-secret-of-ours"
 
 
-def doctor(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def doctor(tmp_path: Path, *arguments: str, **variables: str) -> Ended:
     """Run the doctor, with a spool of the test's own."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("FORESHOCK_")}
-    return subprocess.run(
-        [sys.executable, "-m", "foreshock", "doctor", "--timeout", "2", *arguments],
-        capture_output=True,
-        text=True,
-        env={**kept, "FORESHOCK_SPOOL_DIR": str(tmp_path / "spool"), **variables},
-        check=False,
-    )
+    spool = {"FORESHOCK_SPOOL_DIR": str(tmp_path / "spool")}
+    return foreshock("doctor", "--timeout", "2", *arguments, **spool, **variables)
 
 
 def checks_of(tmp_path: Path, **variables: str) -> tuple[int, dict[str, dict[str, str]]]:
@@ -263,7 +257,13 @@ def test_a_client_that_is_switched_off_is_a_problem(client: httpx.Client, tmp_pa
 
 
 def test_a_setting_that_cannot_be_used_is_wrong_usage(tmp_path: Path) -> None:
-    """Status 2, one line, no traceback."""
-    done = doctor(tmp_path, FORESHOCK_RANK="one")
+    """Status 2, one line, no traceback, as a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "foreshock", "doctor"],
+        capture_output=True,
+        text=True,
+        env=environment(FORESHOCK_RANK="one", FORESHOCK_SPOOL_DIR=str(tmp_path / "spool")),
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("foreshock doctor: FORESHOCK_RANK='one'")

@@ -18,7 +18,8 @@ from foreshock_service.settings import ServiceSettings
 from foreshock_service.store import runs
 from foreshock_service.store.session import Store
 
-from tests.commands.test_commands import FORESHOCK, environment, run
+from tests.commands.running import environment
+from tests.commands.test_commands import FORESHOCK, run
 from tests.detect.runs import drain, store_run
 from tests.factories import make_batch
 from tests.store.writing import write

@@ -1,4 +1,4 @@
-"""The three distributions, built once a session with the tools of this environment."""
+"""The three distributions, built with the tools of this environment."""
 
 from __future__ import annotations
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-from foreshock.__main__ import main
+from tests.commands.running import environment, foreshock
 
 COMMAND = [sys.executable, "-m", "foreshock", "scan"]
 
@@ -29,25 +25,16 @@ class Scanned:
     told: list[dict[str, Any]]
 
 
-def environment(**variables: str) -> dict[str, str]:
-    """The process's own environment without its FORESHOCK_* variables, and with these."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("FORESHOCK_")}
-    return {**kept, **variables}
-
-
 def scan(*arguments: str | Path, variables: Mapping[str, str] | None = None) -> Scanned:
     """Scan to the end; notifications are read back where `--jsonl FILE` was given."""
     given = [str(argument) for argument in arguments]
-    out, err = io.StringIO(), io.StringIO()
-    environ = environment(**(variables or {}))
-    with patch.dict(os.environ, environ, clear=True), redirect_stdout(out), redirect_stderr(err):
-        status = main(["scan", *given])
+    done = foreshock("scan", *given, **(variables or {}))
     told = []
     if "--jsonl" in given:
         where = given[given.index("--jsonl") + 1]
-        text = out.getvalue() if where == "-" else Path(where).read_text()
+        text = done.stdout if where == "-" else Path(where).read_text()
         told = [json.loads(line) for line in text.splitlines()]
-    return Scanned(status, out.getvalue().splitlines(), err.getvalue().splitlines(), told)
+    return Scanned(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), told)
 
 
 def scan_alone(*arguments: str | Path, **variables: str) -> Scanned:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.commands.running import environment
 from tests.scan.logs import BROKEN_AT, csv_of, losses
-from tests.scan.running import COMMAND, environment, scan, scan_alone
+from tests.scan.running import COMMAND, scan, scan_alone
 
 
 def test_a_quiet_run_ends_with_0_and_says_so(tmp_path: Path) -> None:

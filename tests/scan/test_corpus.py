@@ -1,4 +1,4 @@
-"""The labelled runs through the command itself, where the checkout has them."""
+"""The labelled runs, where the checkout has them: a floor under what was measured."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.detectors.corpus import FOLDER
-from tests.detectors.test_corpus import FLOOR
+from tests.fixtures.corpus import FOLDER
 from tests.scan.running import scan
+
+FLOOR = 0.70
+"""Measured 0.76 with kinds for which there is no detector yet counted as missed. The limits were
+set with these runs in view, so this guards against a step back and says nothing of new runs."""
 
 
 @pytest.mark.corpus
 @pytest.mark.timeout(900)
-def test_a_scan_of_the_corpus_scores_as_detection_does(tmp_path: Path) -> None:
+def test_the_score_stays_above_its_floor_and_healthy_runs_are_quiet(tmp_path: Path) -> None:
     """The corpus' own scorer takes the lines as they are; no healthy run has one."""
     told, answer = tmp_path / "told.jsonl", tmp_path / "score.json"
     done = scan(FOLDER / "dev", "--jsonl", told)

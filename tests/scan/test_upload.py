@@ -14,9 +14,10 @@ import pytest
 from foreshock_service.store.session import Store
 from foreshock_service.store.tokens import create_token
 
+from tests.commands.running import environment
 from tests.fixtures.server import ServeApp
 from tests.scan.logs import BROKEN_AT, csv_of
-from tests.scan.running import COMMAND, environment, scan
+from tests.scan.running import COMMAND, scan
 from tests.scan.test_traces import write_pair
 
 

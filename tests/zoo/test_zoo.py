@@ -4,50 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks import zoo
-from benchmarks.zoo.faults import KINDS, Fault
+from benchmarks.zoo.faults import KINDS
 from benchmarks.zoo.labels import UntrueLabelError, faulty_label, healthy_label
 from benchmarks.zoo.one_run import record_one
 from benchmarks.zoo.record import train
 from benchmarks.zoo.registry import SPLITS, Scenario, all_scenarios
 from benchmarks.zoo.rules import Crosses
 from benchmarks.zoo.score import Run, load_runs, score
-from benchmarks.zoo.stage import Stage
-
-
-def _tiny(stage: Stage) -> Iterator[float]:
-    """A linear model whose weights are made ten times as large before step 30."""
-    layer = torch.nn.Linear(4, 1)
-    model = torch.nn.Sequential(layer)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
-    rng = stage.generator()
-    with stage.watch(model, optimizer) as watch:
-        for step in range(60):
-            if stage.sick and step == 30:
-                with torch.no_grad():
-                    layer.weight.mul_(10)
-            x = torch.randn(16, 4, generator=rng)
-            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            watch.step(loss)
-            yield float(loss.detach())
-
+from tests.benchmarks.runs import FAULT, tiny
 
 _VARIANT = re.compile(r",| in | with | without | on | beta2| eps| 0\.")
 """Where the name of an architecture or an optimizer ends and what is special about it begins."""
-FAULT = Fault(kind="weight_corruption", at=30, pace="fast", layers=("0",))
 SICK = Scenario(
-    name="tiny", arch="linear", optimizer="SGD", train=_tiny, summary="As told.", fault=FAULT
+    name="tiny", arch="linear", optimizer="SGD", train=tiny, summary="As told.", fault=FAULT
 )
 
 
@@ -100,7 +76,7 @@ def test_a_planted_fault_gets_its_step_and_its_series() -> None:
     label = faulty_label(SICK, FAULT, train(SICK, sick=True), train(SICK, sick=False))
 
     event = label["events"][0]
-    assert (event["valid_from"], event["onset_step"], event["loss_moved_step"]) == (30, 30, 30)
+    assert (event["valid_from"], event["onset_step"], event["loss_moved_step"]) == (60, 60, 60)
     assert event["layers"] == ["0", "0.weight", "0.bias"]
 
 
@@ -119,8 +95,8 @@ def test_a_label_that_the_run_does_not_show_is_refused() -> None:
     unseen = replace(FAULT, onset=Crosses(series="loss", above=1e9))
     with pytest.raises(UntrueLabelError, match="no onset"):
         faulty_label(SICK, unseen, sick, twin)
-    with pytest.raises(UntrueLabelError, match="differ before step 40"):
-        faulty_label(SICK, replace(FAULT, at=40), sick, twin)
+    with pytest.raises(UntrueLabelError, match="differ before step 70"):
+        faulty_label(SICK, replace(FAULT, at=70), sick, twin)
     with pytest.raises(UntrueLabelError, match="does not show"):
         faulty_label(SICK, FAULT, twin, twin)
 
