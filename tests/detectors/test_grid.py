@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from foreshock_service.detectors.config import EngineConfig
+from foreshock_service.pipeline.session import DetectionSession
 
 from tests.detectors.faults import FIRST, on_a_grid
 from tests.detectors.traces import Trace, changes_of, healthy, names_of, told_by
@@ -31,11 +33,11 @@ def test_the_sentence_says_how_small_they_are() -> None:
     assert any("a few steps of a number format's smallest numbers" in s for s in sentences)
 
 
-def test_a_loss_scale_that_is_taken_out_changes_nothing() -> None:
-    """It is a power of two."""
+def test_a_loss_scale_changes_nothing() -> None:
+    """It is a power of two, taken out or not."""
     trace = on_a_grid()
     for name in trace.names("gradient")[:3]:
-        trace.scale(name, 2.0**-10, FIRST)
+        trace.scale(name, 2.0**12, FIRST)
     assert len(told_by("grid", trace)) == 3
 
 
@@ -64,8 +66,16 @@ def test_counts_are_quiet() -> None:
     """The gradient of an absolute error is a count, and not small."""
     trace = on_a_grid()
     for name in trace.names("gradient")[:3]:
-        trace.scale(name, 2.0**18, FIRST)
+        trace.scale(name, 2.0**30, FIRST)
     assert told_by("grid", trace) == []
+
+
+def test_more_bits_than_there_are_is_no_error() -> None:
+    """Every small gradient has no more than that."""
+    config = EngineConfig.from_document({"thresholds": {"grid": {"bits": 2000}}})
+    session = DetectionSession(config)
+    found = [f for frame in _tiny().frames() for f, _ in session.push(frame).findings]
+    assert any(f.detector == "grid" for f in found)
 
 
 def test_a_single_tensor_is_quiet() -> None:

@@ -129,3 +129,24 @@ def test_an_outer_step_that_comes_again_is_a_habit_of_all_weights() -> None:
         trace.scale(name, 1.0 + updates * size / own + 0.003, step)
     found = told_by("identity", trace)
     assert [(f.step, *names_of([f], trace)) for f in found] == [(FIRST, WEIGHT)]
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_what_was_told_and_what_moved_all_weights_is_no_habit(everywhere: bool) -> None:
+    """A corruption after another one, and one after a checkpoint was loaded, are told."""
+    trace = small_updates(200)
+    for name in trace.names("weight") if everywhere else ["weight:head.weight"]:
+        trace.scale(name, 1.2 if everywhere else 30.0, FIRST)
+    trace.scale(WEIGHT, 1.5, 120)
+    found = told_by("identity", trace)
+    assert (120, WEIGHT) in [(f.step, *names_of([f], trace)) for f in found]
+
+
+def test_what_no_update_allowed_is_no_measure() -> None:
+    """A weight of zeros that is touched once has moved infinitely further than its update."""
+    trace = small_updates(200)
+    for kind in ("weight", "update"):
+        trace.scale(f"{kind}:head.weight", 0.0)
+    trace.put("weight:head.weight", "std", 1e-12, slice(4, 5))
+    trace.scale(WEIGHT, 3.0, 120)
+    assert [f.step for f in told_by("identity", trace)] == [120]

@@ -45,6 +45,14 @@ def test_players_are_quiet() -> None:
     assert told_by("offset", trace) == []
 
 
+def test_players_are_known_by_what_they_log_now_and_then() -> None:
+    """A return is logged once an episode."""
+    trace = running_outputs()
+    trace.scalars["mean_return"] = np.ones(200)
+    trace.missing |= {("mean_return", row) for row in range(200) if row % 10}
+    assert told_by("offset", trace) == []
+
+
 def _falls(losses: np.ndarray) -> bool:
     baselines = Baselines()
     for loss in losses:

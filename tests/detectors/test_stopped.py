@@ -60,6 +60,44 @@ def test_rows_between_the_steps_are_quiet() -> None:
     assert told_by("stopped", _without_steps(range(0, 120, 2))) == []
 
 
+def test_rows_on_which_no_update_was_measured_say_nothing() -> None:
+    """A client short of time measures few of them; one still matrix does not make them rest."""
+    trace = small_updates(400)
+    every = np.isin(np.arange(400), range(0, 400, 32)) | (np.arange(400) < 200)
+    for name in trace.names("update"):
+        trace.stats[~every, trace.index(name), :] = np.nan
+    trace.put(UPDATE, "std", 0.0, slice(224, 225))
+    assert told_by("stopped", trace) == []
+
+
+def test_nothing_moves_on_the_rows_that_were_measured() -> None:
+    """Those in between neither count nor begin anew."""
+    trace = _without_steps(range(120))
+    for name in trace.names("update"):
+        trace.stats[1::2, trace.index(name), :] = np.nan
+    (finding,) = told_by("stopped", trace)
+    assert (finding.onset_step, finding.step) == (0, 46)
+
+
+def test_a_bias_that_moves_is_a_step() -> None:
+    """Training may be about nothing else."""
+    trace = small_updates(120)
+    for name in trace.names("update")[:-1]:
+        trace.scale(name, 0.0)
+    for kind in ("update", "weight", "gradient"):
+        trace.describe(f"{kind}:head.weight", name="head.bias", shape=(1024,))
+    assert told_by("stopped", trace) == []
+
+
+def test_gradients_that_are_measured_now_and_then_are_enough() -> None:
+    """A row without one, or with one that is zero, is no end of a pause."""
+    trace = stopped_weight()
+    trace.stats[1::2, trace.index(f"gradient:{LAYER}.weight"), :] = np.nan
+    trace.scale(f"gradient:{LAYER}.weight", np.where(np.arange(120) % 6 == 0, 0.0, 1.0))
+    (finding,) = told_by("stopped", trace)
+    assert finding.onset_step == FIRST + 2
+
+
 def test_steps_that_loss_scaling_skipped_are_quiet() -> None:
     """They are told as what they are."""
     trace = _without_steps(range(40, 80))

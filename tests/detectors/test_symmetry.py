@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tests.detectors.faults import LAYER, WEIGHT, alike_units
 from tests.detectors.traces import changes_of, names_of, told_by
 
@@ -41,3 +43,11 @@ def test_a_row_of_gains_is_quiet() -> None:
     trace = alike_units()
     trace.describe(WEIGHT, shape=(1, 1024))
     assert told_by("symmetry", trace) == []
+
+
+def test_gradients_that_are_measured_now_and_then_are_enough() -> None:
+    """Rows without one are passed over."""
+    trace = alike_units()
+    trace.stats[1::2, trace.index(f"gradient:{LAYER}.weight"), :] = np.nan
+    (finding,) = told_by("symmetry", trace)
+    assert finding.step == 22

@@ -190,7 +190,7 @@ class Baselines:
         self.num_rows = int(state["num_rows"])
         self.progress.restore(state["progress"])
         self._frozen = state["frozen"].astype(np.bool_)
-        self._values = {name: np.ascontiguousarray(state["values"][name].T) for name in _FIELDS}
+        self._values = {name: np.array(state["values"][name].T, order="C") for name in _FIELDS}
         self._plain = {name: state["plain"][name].copy() for name in _PLAIN_FIELDS}
         self._schema = None
 

@@ -27,12 +27,12 @@ from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import Layout
 from foreshock_service.detectors.memory import SeriesMemory
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Floats
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
-    MatrixPairs,
     MatrixSizes,
     is_one_of,
     matrix_sizes,
@@ -72,7 +72,7 @@ class Epsilon:
     def __init__(self, limits: EpsilonThresholds | None = None) -> None:
         self._limits = limits or EpsilonThresholds()
         self._memory = SeriesMemory("square", "rows")
-        self._pairs: MatrixPairs | None = None
+        self._pairs = PerLayout(pairs_of)
         self._small = Streaks()
         self._joined = False
         self._start = Window(self._limits.start_rows)
@@ -89,8 +89,7 @@ class Epsilon:
         self._follow_loss(frame.scalars.get("loss"))
         if frame.flags & FrameFlag.SKIPPED:
             return []
-        self._pairs = pairs_of(layout, self._pairs)
-        sizes = matrix_sizes(self._pairs, baselines.row, None)
+        sizes = matrix_sizes(self._pairs.of(layout), baselines.row, None)
         if sizes is None:
             return []
         limits, i = self._limits, sizes.update

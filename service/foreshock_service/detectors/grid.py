@@ -34,7 +34,7 @@ from foreshock_service.domain.frames import Frame
 
 NAME: Final = "grid"
 LEAST_NORMAL: Final = 2.0**-14
-"""Of float16. Other formats with few bits have smaller ones, and their gradients are bfloat16."""
+"""Of float16, the only format of gradients whose subnormal numbers training meets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Grid:
         if not any_of(small) and not self._coarse.running:
             return []
         self._coarse.align(layout)
-        steps = np.frexp(largest)[0] * 2.0**limits.bits
+        steps = np.ldexp(np.frexp(largest)[0], limits.bits)
         coarse = small & (steps == np.floor(steps))
         coarse &= (largest > 0) | (self._coarse.rows[gradients] > 0)
         holds = np.zeros(layout.num_series, np.bool_)

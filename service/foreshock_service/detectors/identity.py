@@ -13,8 +13,9 @@ twice as much as this weight ever did before.
   step (gaps, restarts, sampled logs); weights that habitually do so (clipped, averaged) after the
   first time; and half or more of the matrices at once, or half of all weights by any more than
   their update, which is a checkpoint, a new initialisation or an outer step and not a fault of
-  memory: the loss tells whether it did harm. Where any weight has moved by more than its update
-  before, something else than the optimizer writes weights, and one must leap 3 times as far.
+  memory: the loss tells whether it did harm. Where a weight has moved by more than its update
+  before, which was neither told nor all weights at once, something else than the optimizer writes
+  them, and one must leap 3 times as far. The newest 4 rows are no habit yet: a fault may grow.
 
 Source: the identity is arithmetic; the slack covers statistics that were rounded to 10 bits.
 """
@@ -57,6 +58,9 @@ class IdentityThresholds(Thresholds):
     above_others: float = threshold(
         3.0, "times", "beyond the largest that any weight has shown, if it was more than its update"
     )
+    largest_habit: float = threshold(
+        10.0, "times", "the allowed change: no run is in the habit of more", guard=True
+    )
     lately_rows: int = threshold(4, "rows", "the newest, which are no habit yet", guard=True)
     first_rows: int = threshold(8, "rows", "rows of a weight before it is judged")
     critical_share: float = threshold(
@@ -75,7 +79,7 @@ class IdentityThresholds(Thresholds):
     )
     global_least: int = threshold(3, "count", "tensors at once that are always judged", guard=True)
     rewritten: float = threshold(
-        1.2, "times", "its update, a change that the optimizer did not make", guard=True
+        1.2, "times", "its update: what moves a weight further is not the optimizer", guard=True
     )
 
 
@@ -105,7 +109,7 @@ class Identity:
         excess = self._excess(baselines, self._limits.updates)
         broken = follows & (excess > 1.0)
         found = self._broken(frame, baselines, excess, broken) if any_of(broken) else []
-        if follows and excess.size:
+        if follows and excess.size and not found and not self._rewritten(baselines, excess):
             self._learn_habits(float(excess.max()))
         if not found:
             leapt = self._leapt(baselines)
@@ -118,7 +122,7 @@ class Identity:
         self._lately.append(largest)
         before = self._lately.popleft()
         if before * self._limits.updates > self._limits.rewritten:
-            self._largest = max(self._largest, before)
+            self._largest = max(self._largest, min(before, self._limits.largest_habit))
 
     def _remember(self, row: Row, weights: Indices) -> None:
         """A weight that was not measured on this row cannot be compared on the next."""
@@ -199,7 +203,7 @@ class Identity:
         matrices, limits = layout.matrices[WEIGHT].size, self._limits
         if together.sum() > max(limits.global_least, limits.global_share * matrices):
             return []
-        if self._rewritten(baselines):
+        if self._rewritten(baselines, excess):
             return []
         before, now = self._last["rms"][which], baselines.row.rms[which]
         change = np.abs(now - before) / np.where(before > 0, before, np.nan)
@@ -221,9 +225,11 @@ class Identity:
             score=np.minimum(everywhere, 1e6),
         )
 
-    def _rewritten(self, baselines: Baselines) -> bool:
+    def _rewritten(self, baselines: Baselines, excess: Floats) -> bool:
         """Whether something other than the optimizer has moved most of the weights."""
         limits, num_weights = self._limits, baselines.layout.updated.size
+        if float(excess.max()) * limits.updates < limits.rewritten:
+            return False
         moved = int((self._excess(baselines, limits.rewritten) > 1.0).sum())
         return moved > max(limits.global_least, limits.global_share * num_weights)
 
@@ -240,4 +246,6 @@ class Identity:
         self._last.restore(state["last"])
         self._step, self._attempt = (int(n) for n in state["place"])
         self._largest, *lately = (float(x) for x in state["habits"])
-        self._lately = deque(lately)
+        self._lately = deque(
+            ([0.0] * self._limits.lately_rows + lately)[-self._limits.lately_rows :]
+        )

@@ -35,13 +35,13 @@ from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import Layout
 from foreshock_service.detectors.memory import SeriesMemory
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, Floats, Row, all_of, any_of, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
     LoggedRate,
-    MatrixPairs,
     MatrixSizes,
     is_one_of,
     matrix_sizes,
@@ -110,7 +110,7 @@ class OptimizerHealth:
 
     def __init__(self, limits: OptimizerHealthThresholds | None = None) -> None:
         self._limits = limits or OptimizerHealthThresholds()
-        self._pairs: MatrixPairs | None = None
+        self._pairs = PerLayout(pairs_of)
         self._rate = LoggedRate()
         self._plain_since = 0
         self._clear()
@@ -130,8 +130,7 @@ class OptimizerHealth:
         known_rate = rate is not None and rate > 0
         if rate is not None and not known_rate:
             return []
-        self._pairs = pairs_of(layout, self._pairs)
-        sizes = matrix_sizes(self._pairs, row, rate if known_rate else None)
+        sizes = matrix_sizes(self._pairs.of(layout), row, rate if known_rate else None)
         if sizes is None:
             return []
         if self._rate.begins(rate):

@@ -1,11 +1,10 @@
 """Precision: values that leave the range of their number format from below or from above.
 
-- `precision_underflow` of gradients: in at least 3 matrices (half of them where there are fewer
-  than 6) and a fifth of them, half of the elements are exactly zero or more while the rest, or if
-  nothing is left all other gradients, are smaller than 2^-14, the least normal float16, on 20 rows.
-  Small values with many exact zeros between them are what flushing leaves; sparse layers (look-up
-  tables) are left out, and ReLU's zeros come with larger neighbours. Below them in the flow,
-  matrices whose gradient is all zero are named as well.
+- `precision_underflow` of gradients: in at least 3 matrices and a fifth of them, half of the
+  elements are exactly zero or more while the rest is smaller than 2^-14, the least normal float16,
+  on 20 rows. Small values with many exact zeros between them are what flushing leaves; sparse
+  layers (look-up tables) are left out, and ReLU's zeros come with larger neighbours. Beside them
+  matrices whose gradient is all zero count as well, and are named.
 - `precision_underflow` of updates: 90 % of a weight's elements do not change, but some do or once
   did, while half of its gradient's elements are not zero and the gradient has not vanished against
   the others, in a fifth of the matrices, on 20 rows: the update is rounded away, as that of
@@ -98,16 +97,11 @@ class Precision:
         zeros = matrices & (row.zero_frac >= self._limits.flushed_zeros)
         if not any_of(zeros) and not self._flushed.running:
             return []
-        alive = matrices & (row.abs_max > 0)
-        tiny = zeros & alive & (row.abs_max < self._limits.least_normal)
-        # Where all are zero that could be, the others must be small for it to be flushing.
-        flushes = any_of(tiny) or (
-            any_of(zeros) and any_of(alive) and row.abs_max[alive].max() < self._limits.least_normal
-        )
-        holds = zeros & (tiny | (row.abs_max == 0)) if flushes else np.zeros_like(zeros)
-        num_matrices = int(matrices.sum())
-        least = min(self._limits.least_matrices, max(2, math.ceil(num_matrices / 2)))
-        if flushes and holds.sum() < max(least, self._limits.share_of_matrices * num_matrices):
+        tiny = zeros & (row.abs_max > 0) & (row.abs_max < self._limits.least_normal)
+        holds = zeros & (tiny | (row.abs_max == 0)) if tiny.any() else np.zeros_like(zeros)
+        if tiny.any() and holds.sum() < max(
+            self._limits.least_matrices, self._limits.share_of_matrices * matrices.sum()
+        ):
             holds = np.zeros_like(holds)
         self._flushed.update(layout, holds=holds, measured=row.measured & matrices, step=frame.step)
         return self._told(frame, baselines, self._flushed.lasting(self._limits.rows), self._flushed)

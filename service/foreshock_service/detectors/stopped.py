@@ -4,10 +4,10 @@
   6 measured rows in a row, and on twice as many as it ever paused for before, while its gradient is
   neither zero nor absent and another matrix moves. It is no longer in the optimizer, its rate is
   nought, or what is written into it is taken back. Names the matrices, first in the flow first.
-- The same of all matrices at once, of which nobody is named: on 24 rows none moves, whether any did
+- The same of all weights at once, of which nobody is named: on 24 rows none moves, whether any did
   before or not. Steps are not taken, or their rate is nought.
-- Quiet: frozen weights, which have no gradient; steps that loss scaling skipped; rows in between
-  that no weight moves on, as under accumulation; players that take turns, whose pauses are a habit.
+- Quiet: frozen weights, which have no gradient; steps that loss scaling skipped; fewer than 24 rows
+  between two steps, as under accumulation; players that take turns, whose pauses are a habit.
 
 Source: ours; that some elements move and most do not is `precision`'s.
 """
@@ -23,11 +23,13 @@ from foreshock.wire import FrameFlag
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
+from foreshock_service.detectors.layout import UPDATE
 from foreshock_service.detectors.pauses import Pauses
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import any_of
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.update_sizes import MatrixPairs, pairs_of
+from foreshock_service.detectors.update_sizes import pairs_of
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -54,7 +56,7 @@ class Stopped:
 
     def __init__(self, limits: StoppedThresholds | None = None) -> None:
         self._limits = limits or StoppedThresholds()
-        self._pairs: MatrixPairs | None = None
+        self._pairs = PerLayout(pairs_of)
         self._pauses = Pauses()
         self._resting = 0
         self._resting_since = 0
@@ -62,19 +64,24 @@ class Stopped:
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         layout, row, limits = baselines.layout, baselines.row, self._limits
-        self._pairs = pairs_of(layout, self._pairs)
-        update, gradient = self._pairs.update, self._pairs.gradient
-        still = row.rms[update] == 0
-        if not any_of(still) and not self._pauses.streaks.running:
-            self._resting = 0
-            return []
-        if not any_of(row.rms[update] > 0):
-            return self._rest(frame, any_of(row.rms[gradient] > 0))
+        updates = row.rms[layout.indices[UPDATE]]
+        moves = any_of(updates > 0)
+        if not moves and not any_of(updates == 0):
+            return []  # No update was measured.
+        pairs = self._pairs.of(layout)
+        update, gradient = row.rms[pairs.update], row.rms[pairs.gradient]
+        if not moves:
+            return self._rest(frame, any_of(gradient > 0))
         self._resting = 0
-        known = baselines.value("count")[update] >= limits.moved_rows
-        stopped = np.zeros(layout.num_series, np.bool_)
-        stopped[update] = still & known & (row.rms[gradient] > 0)
-        self._pauses.update(layout, pauses=stopped, measured=row.measured, step=frame.step)
+        still = update == 0
+        if not any_of(still) and not self._pauses.streaks.running:
+            return []
+        known = baselines.value("count")[pairs.update] >= limits.moved_rows
+        # Beside a gradient that is zero or was not measured, rest says neither one nor the other.
+        stopped, judged = np.zeros((2, layout.num_series), np.bool_)
+        stopped[pairs.update] = still & known
+        judged[pairs.update] = (update > 0) | (still & (gradient > 0))
+        self._pauses.update(layout, pauses=stopped, measured=judged, step=frame.step)
         unusual = self._pauses.unusual(layout, rows=limits.rows, factor=limits.longest)
         if not any_of(unusual):
             return []
@@ -93,7 +100,7 @@ class Stopped:
         )
 
     def _rest(self, frame: Frame, has_gradients: bool) -> list[Finding]:
-        """A row on which no matrix moves."""
+        """A row on which nothing moves."""
         if not has_gradients or frame.flags & FrameFlag.SKIPPED:
             return []
         if self._resting == 0:

@@ -71,9 +71,10 @@ class Symmetry:
         gradient = layout.gradient_of[wide]
         same &= row.std[gradient] <= limits.gradient_share * np.abs(row.mean[gradient])
         same &= (row.mean[wide] != 0) & (row.mean[gradient] != 0)
-        alike = np.zeros(layout.num_series, np.bool_)
+        alike, measured = np.zeros((2, layout.num_series), np.bool_)
         alike[wide] = same
-        self._alike.update(layout, holds=alike, measured=row.measured, step=frame.step)
+        measured[wide] = row.measured[wide] & row.measured[gradient]
+        self._alike.update(layout, holds=alike, measured=measured, step=frame.step)
         return series_findings(
             frame,
             self._alike.lasting(limits.rows),

@@ -95,18 +95,15 @@ class LoggedRate:
 class MatrixPairs:
     """Update and gradient of each weight matrix that has both, as indices [matrices] of series."""
 
-    keys: tuple[tuple[str, str], ...]
     update: Indices
     gradient: Indices
 
 
-def pairs_of(layout: Layout, known: MatrixPairs | None) -> MatrixPairs:
-    """The pairs of a layout, those known if it is theirs. Look-up tables are left out."""
-    if known is not None and known.keys is layout.keys:
-        return known
+def pairs_of(layout: Layout) -> MatrixPairs:
+    """The pairs of a layout. Look-up tables are left out."""
     weights = layout.updated_matrices[~layout.is_look_up[layout.updated_matrices]]
     weights = weights[layout.gradient_of[weights] >= 0]
-    return MatrixPairs(layout.keys, layout.update_of[weights], layout.gradient_of[weights])
+    return MatrixPairs(layout.update_of[weights], layout.gradient_of[weights])
 
 
 def matrix_sizes(pairs: MatrixPairs, row: Row, rate: float | None) -> MatrixSizes | None:
