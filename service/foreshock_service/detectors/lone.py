@@ -48,7 +48,7 @@ class LoneThresholds(Thresholds):
     own_octaves: float = threshold(
         1.0, "octaves", "and above its own centre: others that fall are no rise of it", guard=True
     )
-    among: int = threshold(4, "count", "matrices of its kind that must be known", guard=True)
+    among: int = threshold(3, "count", "matrices of its kind that must be known", guard=True)
     rows: int = threshold(3, "rows", "so long must it last")
     first_rows: int = threshold(32, "rows", "rows of a tensor before it is judged")
     new_normal_rows: int = threshold(96, "rows", "a place kept for so long is a new normal")
