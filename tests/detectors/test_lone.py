@@ -26,6 +26,31 @@ def test_a_gradient_that_grows_alone_is_a_spike_of_it() -> None:
     assert names_of([finding], trace) == [f"gradient:{LAYER}.weight"]
 
 
+def test_an_activation_that_grows_alone_is_an_explosion() -> None:
+    """A gain that was applied twice: eight times is plain, whatever the loss does."""
+    trace = small_updates(160)
+    trace.scale(f"activation:{LAYER}", 8.0, FIRST)
+    (finding,) = told_by("lone", trace)
+    assert finding.kind == "explosion"
+    assert names_of([finding], trace) == [f"activation:{LAYER}"]
+
+
+def test_the_deepest_activation_may_leave_its_place() -> None:
+    """It begins near zero and grows as it learns to answer."""
+    trace = small_updates(160)
+    trace.scale("activation:head", 8.0, FIRST)
+    assert told_by("lone", trace) == []
+
+
+def test_one_of_three_is_told() -> None:
+    """The median one is still another, so a small network has a place to leave."""
+    trace = small_updates(160)
+    for name in trace.names("gradient")[3:]:
+        trace.stats[:, trace.index(name), :] = np.nan
+    trace.scale(trace.names("gradient")[1], 30.0, FIRST)
+    assert names_of(told_by("lone", trace), trace) == [trace.names("gradient")[1]]
+
+
 def test_the_incident_names_the_layer() -> None:
     """Whatever the other detectors say beside it."""
     assert [i.group for i in opened(lonely_update())] == [LAYER]

@@ -1,10 +1,11 @@
-"""Lone tensors: a gradient or an update that leaves its place among its peers, and stays away.
+"""Lone tensors: one that leaves its place among its peers, and stays away.
 
-The place of a matrix is its log2 rms less the median one's of its kind, so that what a batch, a
-rate or a loss does to all of them is not in it. On 3 measured rows in a row a matrix stands 3
-octaves and 6 scales above its usual place, and an octave above its own centre, for where all others
-fall nobody rose: `gradient_spike` for a gradient, `update_too_large` for an update; warnings. One
-that moves alone has a wrong sum, a wrong scale or a group of its own.
+The place of a matrix' gradient or update, or of an activation, is its log2 rms less the median
+one's of its kind, so that what a batch, a rate or a loss does to all is not in it. On 3 measured
+rows in a row it stands 3 octaves (an activation 2.5) and 6 scales above its usual place, and an
+octave above its own centre, for where all others fall nobody rose: `gradient_spike` for a gradient,
+`update_too_large` for an update, `explosion` for an activation other than the deepest; warnings.
+One that moves alone has a wrong sum, a wrong scale or a group of its own.
 
 The usual place is an average over about 48 rows. It does not learn from rows that are away, until
 96 of them have made a new normal. One row is left to `spike`, growth that builds up to `growth`.
@@ -21,8 +22,9 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import RMS, Baselines
 from foreshock_service.detectors.emit import series_findings
-from foreshock_service.detectors.layout import GRADIENT, UPDATE, Indices
+from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, UPDATE, Indices, Layout
 from foreshock_service.detectors.memory import SeriesMemory
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, Floats, all_of, any_of, middle
 from foreshock_service.detectors.streak import Streaks
@@ -31,7 +33,7 @@ from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "lone"
-WATCHED: Final = (GRADIENT, UPDATE)
+WATCHED: Final = (ACTIVATION, GRADIENT, UPDATE)
 
 PLACE_ROWS: Final = 48
 SCALE_FLOOR: Final = 0.1
@@ -43,19 +45,20 @@ NOWHERE: Final[Floats] = np.zeros(0)
 class LoneThresholds(Thresholds):
     """The numbers of the rules above."""
 
-    octaves: float = threshold(3.0, "octaves", "a matrix above its usual place among its peers")
+    octaves: float = threshold(3.0, "octaves", "a tensor above its usual place among its peers")
+    activation_octaves: float = threshold(2.5, "octaves", "the same of an activation")
     significance: float = threshold(6.0, "sigmas", "and beyond so many scales of that place")
     own_octaves: float = threshold(
         1.0, "octaves", "and above its own centre: others that fall are no rise of it", guard=True
     )
-    among: int = threshold(3, "count", "matrices of its kind that must be known", guard=True)
+    among: int = threshold(3, "count", "tensors of its kind that must be known", guard=True)
     rows: int = threshold(3, "rows", "so long must it last")
     first_rows: int = threshold(32, "rows", "rows of a tensor before it is judged")
     new_normal_rows: int = threshold(96, "rows", "a place kept for so long is a new normal")
 
 
 class Lone:
-    """Watches the places of gradients and updates among their peers."""
+    """Watches the places of activations, gradients and updates among their peers."""
 
     name = NAME
     thresholds = LoneThresholds
@@ -64,6 +67,7 @@ class Lone:
         self._limits = limits or LoneThresholds()
         self._usual = SeriesMemory("rows", "place", "scale")
         self._away = Streaks()
+        self._needed = PerLayout(self._octaves)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -75,7 +79,7 @@ class Lone:
         rows, usual_place = np.fmax(usual["rows"][series], 0.0), usual["place"][series]
         above = place - usual_place
         # One call of numpy costs as much as a hundred series: most rows have none far above.
-        if any_of(above > self._limits.octaves) or self._away.running:
+        if any_of(above > self._needed.of(layout)[series]) or self._away.running:
             found, learns = self._judge(frame, baselines, series, place, above)
             if not all_of(learns):
                 series, place = series[learns], place[learns]
@@ -93,7 +97,7 @@ class Lone:
         scale = np.maximum(usual["scale"][series], SCALE_FLOOR)
         far = (
             (usual["rows"][series] >= limits.first_rows)
-            & (above > limits.octaves)
+            & (above > self._needed.of(layout)[series])
             & (above > limits.significance * scale)
             & (baselines.deviation()[series] > limits.own_octaves)
         )
@@ -108,7 +112,11 @@ class Lone:
         everywhere = np.full((2, layout.num_series), np.nan)
         everywhere[:, series] = place, above
         place, above = everywhere
-        for of, kind in ((GRADIENT, "gradient_spike"), (UPDATE, "update_too_large")):
+        for of, kind in (
+            (ACTIVATION, "explosion"),
+            (GRADIENT, "gradient_spike"),
+            (UPDATE, "update_too_large"),
+        ):
             found += series_findings(
                 frame,
                 lasting & layout.kind_masks[of],
@@ -124,8 +132,15 @@ class Lone:
             )
         return found, learns
 
+    def _octaves(self, layout: Layout) -> Floats:
+        """Above their usual places [series]; outputs grow from near zero as they learn."""
+        octaves = np.full(layout.num_series, self._limits.octaves)
+        octaves[layout.kind_masks[ACTIVATION]] = self._limits.activation_octaves
+        octaves[layout.is_output] = np.inf
+        return octaves
+
     def _places(self, baselines: Baselines) -> tuple[Indices, Floats]:
-        """The matrices that have peers, as indices of series, and log2 rms over their median."""
+        """The tensors that have peers, as indices of series, and log2 rms over their median."""
         matrices, places = [], []
         for kind in WATCHED:
             of_kind = baselines.layout.matrices[kind]

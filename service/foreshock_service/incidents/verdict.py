@@ -75,6 +75,8 @@ def _massive(incident: Incident) -> str:
 def _growth(incident: Incident) -> str:
     if incident.evidence.get("statistic") == "depth_growth":
         return _depth(incident)
+    if incident.evidence.get("statistic") == "place":
+        return optimizer_words.place(incident, "output")
     where = f"from step {incident.onset_step}"
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
         return f"{subject(incident)} left its baseline{_peak(incident)}"
