@@ -62,8 +62,12 @@ class SpikeThresholds(Thresholds):
     calm_octaves: float = threshold(
         2.0, "octaves", "the median gradient stays within, when one tensor is judged", guard=True
     )
-    significance: float = threshold(8.0, "sigmas", "any of them beyond so many scales")
+    norm_significance: float = threshold(
+        5.0, "sigmas", "the gradient norm beyond so many deviations of the last ones"
+    )
+    significance: float = threshold(8.0, "sigmas", "a tensor beyond so many scales")
     above_peak_octaves: float = threshold(1.0, "octaves", "and above the largest value so far")
+    peak_rows: int = threshold(128, "rows", "gradient norms that the largest is of")
     window_rows: int = threshold(64, "rows", "gradient norms that the median is of")
     first_rows: int = threshold(24, "rows", "rows before anything is judged")
 
@@ -77,7 +81,7 @@ class Spike:
     def __init__(self, limits: SpikeThresholds | None = None) -> None:
         self._limits = limits or SpikeThresholds()
         self._norms = Window(self._limits.window_rows)
-        self._peak = -math.inf
+        self._peaks = Window(self._limits.peak_rows)
         self._near: list[int] = []
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -100,22 +104,21 @@ class Spike:
         log_norm = math.log2(norm)
         if len(self._norms) < self._limits.first_rows:
             self._norms.add(log_norm)
-            self._peak = max(self._peak, log_norm)
+            self._peaks.add(log_norm)
             return False, []
         centre = self._norms.median()
         octaves = log_norm - centre
         near = (
             octaves > self._limits.norm_twice_octaves
-            and log_norm > self._peak + self._limits.above_peak_octaves
+            and log_norm > self._peaks.largest() + self._limits.above_peak_octaves
             # Last, for it sorts the window once more.
-            and octaves > self._limits.significance * self._norms.spread(centre)
+            and octaves > self._limits.norm_significance * self._norms.spread(centre)
         )
         self._near = [*self._near[-4:], int(near)]
         hit = near and (octaves > self._limits.norm_once_octaves or sum(self._near) >= 2)
         if not near:
             self._norms.add(log_norm)
-            # The tail is forgotten over some hundred rows, or one old spike would hide all others.
-            self._peak = max(self._peak - 0.005, log_norm)
+            self._peaks.add(log_norm)
         if not hit:
             return near or octaves > self._limits.activation_octaves, []
         ratio = 2.0**octaves
@@ -203,10 +206,14 @@ class Spike:
 
     def state(self) -> State:
         """The window of norms."""
-        return {"norms": self._norms.state(), "peak": self._peak, "near": list(self._near)}
+        return {
+            "norms": self._norms.state(),
+            "peaks": self._peaks.state(),
+            "near": list(self._near),
+        }
 
     def restore(self, state: State) -> None:
         """Take up a state."""
         self._norms.restore(state["norms"])
-        self._peak = float(state["peak"])
+        self._peaks.restore(state["peaks"])
         self._near = [int(n) for n in state["near"]]
