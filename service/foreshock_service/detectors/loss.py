@@ -25,6 +25,7 @@ quiet. The 6 sigma and 15 % are those of the definition of visible damage in `in
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -76,6 +77,9 @@ class LossThresholds(Thresholds):
     leap_share: float = threshold(0.03, "share", "of all progress that it undoes at the least")
     rise_factor: float = threshold(10.0, "times", "a level near zero above the best one")
     rise_share: float = threshold(0.1, "share", "of all progress that it undoes at the least")
+    sunk_rows: int = threshold(8, "rows", "losses that make a level in noise")
+    sunk_sigmas: float = threshold(2.5, "sigmas", "such a level above that of the calm losses")
+    sunk_share: float = threshold(0.7, "share", "of all progress that it undoes")
     outgrown_factor: float = threshold(
         8.0, "times", "a level above the largest of the first losses, all of them positive"
     )
@@ -103,6 +107,8 @@ class Loss:
         self._best = math.inf
         self._first_largest = 0.0
         self._tail = 0.0
+        self._usual_shift = 0.0
+        self._shifts: deque[float] = deque()
         self._peak = 0.0
         self._damaged_rows = 0
         self._calm_rows = 0
@@ -146,7 +152,11 @@ class Loss:
         if progress < self._limits.sigmas * sigma:
             # A loss that never fell has nothing to lose: only a change beyond all it ever did.
             bar = max(bar, 2 * self._limits.sigmas * sigma, 0.5 * abs(calm))
-        damaged = damage > bar or self._leaps(loss, calm, damage, progress)
+        damaged = (
+            damage > bar
+            or self._leaps(loss, calm, damage, progress)
+            or self._sinks(calm, sigma, progress)
+        )
         if self._damaged_rows and len(self._since_onset) < self._limits.lasting_rows:
             self._since_onset.append(loss)
         self._damaged = [*self._damaged[-4:], frame.step if damaged else -1]
@@ -231,6 +241,24 @@ class Loss:
             and damage > limits.leap_share * progress > 0
         )
 
+    def _sinks(self, calm: float, sigma: float, progress: float) -> bool:
+        """A level of noisy losses that undoes half of what was reached, though no row stands out."""
+        limits = self._limits
+        last = self._recent.values()[-limits.sunk_rows :]
+        shift = median(last) - calm
+        bar = max(
+            limits.sunk_sigmas * sigma,
+            limits.share_of_level * abs(calm),
+            limits.sunk_share * progress,
+            limits.tail_factor * self._usual_shift,
+        )
+        sunk = progress > limits.sunk_sigmas * sigma and shift > bar
+        self._shifts.append(0.0 if sunk else shift)
+        if len(self._shifts) > limits.sunk_rows:
+            before = self._shifts.popleft()
+            self._usual_shift = max(self._usual_shift * limits.tail_decay, before)
+        return sunk
+
     def _pass_by(self) -> None:
         """An excursion is over: what the run does by itself, told or not, is no news the next time.
         The first that was told does not count, the fifth in full: a run that exceeds often needs
@@ -273,6 +301,7 @@ class Loss:
             "first": list(self._first),
             "since_onset": list(self._since_onset),
             "told": [int(self._told), self._num_told],
+            "shifts": [self._usual_shift, *self._shifts],
             "numbers": [
                 self._num_rows,
                 self._start,
@@ -296,6 +325,8 @@ class Loss:
         self._first = [float(x) for x in state["first"]]
         self._since_onset = [float(x) for x in state["since_onset"]]
         self._told, self._num_told = bool(state["told"][0]), int(state["told"][1])
+        self._usual_shift, *shifts = (float(x) for x in state["shifts"])
+        self._shifts = deque(shifts)
         (
             self._num_rows,
             self._start,
