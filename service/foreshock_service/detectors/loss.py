@@ -32,6 +32,7 @@ from typing import Final
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
+from foreshock_service.detectors.games import is_game
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import Window, centre_and_sigma, median
@@ -45,6 +46,7 @@ NAME: Final = "loss"
 class LossThresholds(Thresholds):
     """The numbers of the rules above."""
 
+    first_step: int = threshold(10, "steps", "a run that begins later is seen from its middle on")
     window_rows: int = threshold(48, "rows", "calm losses that level and spread are of")
     first_rows: int = threshold(32, "rows", "losses before anything is judged")
     start_rows: int = threshold(10, "rows", "losses that make the start")
@@ -78,8 +80,11 @@ class LossThresholds(Thresholds):
     rise_factor: float = threshold(10.0, "times", "a level near zero above the best one")
     rise_share: float = threshold(0.1, "share", "of all progress that it undoes at the least")
     sunk_rows: int = threshold(8, "rows", "losses that make a level in noise")
-    sunk_sigmas: float = threshold(2.5, "sigmas", "such a level above that of the calm losses")
+    sunk_sigmas: float = threshold(3.0, "sigmas", "such a level above that of the calm losses")
     sunk_share: float = threshold(0.7, "share", "of all progress that it undoes")
+    sunk_learned: float = threshold(
+        0.2, "share", "of the first losses that a run has learned, to lose most of it", guard=True
+    )
     outgrown_factor: float = threshold(
         8.0, "times", "a level above the largest of the first losses, all of them positive"
     )
@@ -96,6 +101,7 @@ class Loss:
 
     def __init__(self, limits: LossThresholds | None = None) -> None:
         self._limits = limits or LossThresholds()
+        self._levels_count = True
         self._clear()
 
     def _clear(self) -> None:
@@ -107,8 +113,8 @@ class Loss:
         self._best = math.inf
         self._first_largest = 0.0
         self._tail = 0.0
-        self._usual_shift = 0.0
-        self._shifts: deque[float] = deque()
+        # The tail as it was before the rows that make a level, which would else excuse themselves.
+        self._tails = deque([0.0], maxlen=self._limits.sunk_rows)
         self._peak = 0.0
         self._damaged_rows = 0
         self._calm_rows = 0
@@ -125,6 +131,9 @@ class Loss:
         loss = frame.scalars.get("loss")
         if loss is None or not math.isfinite(loss):
             return []
+        if self._num_rows == 0 and frame.step > self._limits.first_step:
+            self._levels_count = False
+        self._levels_count = self._levels_count and not is_game(frame)
         self._num_rows += 1
         self._recent.add(loss)
         if len(self._first) < self._limits.lasting_rows + 1:
@@ -175,6 +184,7 @@ class Loss:
                 self._damaged_rows, self._peak = 0, 0.0
             self._calm.add(min(loss, calm + bar))
             self._tail = max(self._tail * self._limits.tail_decay, damage if damage < bar else 0.0)
+        self._tails.append(self._tail)
         drift_bar = max(
             self._limits.drift_share * progress,
             8.0 * sigma,
@@ -242,7 +252,7 @@ class Loss:
         )
 
     def _sinks(self, calm: float, sigma: float, progress: float) -> bool:
-        """A level of noisy losses that undoes half of what was reached, though no row stands out."""
+        """A level of noisy losses that undoes most of the progress, though no row stands out."""
         limits = self._limits
         last = self._recent.values()[-limits.sunk_rows :]
         shift = median(last) - calm
@@ -250,14 +260,10 @@ class Loss:
             limits.sunk_sigmas * sigma,
             limits.share_of_level * abs(calm),
             limits.sunk_share * progress,
-            limits.tail_factor * self._usual_shift,
+            self._tails[0],
         )
-        sunk = progress > limits.sunk_sigmas * sigma and shift > bar
-        self._shifts.append(0.0 if sunk else shift)
-        if len(self._shifts) > limits.sunk_rows:
-            before = self._shifts.popleft()
-            self._usual_shift = max(self._usual_shift * limits.tail_decay, before)
-        return sunk
+        learned = max(limits.sunk_sigmas * sigma, limits.sunk_learned * abs(self._start))
+        return self._levels_count and progress > learned and shift > bar
 
     def _pass_by(self) -> None:
         """An excursion is over: what the run does by itself, told or not, is no news the next time.
@@ -301,7 +307,8 @@ class Loss:
             "first": list(self._first),
             "since_onset": list(self._since_onset),
             "told": [int(self._told), self._num_told],
-            "shifts": [self._usual_shift, *self._shifts],
+            "levels_count": self._levels_count,
+            "tails": list(self._tails),
             "numbers": [
                 self._num_rows,
                 self._start,
@@ -325,8 +332,9 @@ class Loss:
         self._first = [float(x) for x in state["first"]]
         self._since_onset = [float(x) for x in state["since_onset"]]
         self._told, self._num_told = bool(state["told"][0]), int(state["told"][1])
-        self._usual_shift, *shifts = (float(x) for x in state["shifts"])
-        self._shifts = deque(shifts)
+        self._levels_count = bool(state["levels_count"])
+        self._tails.clear()
+        self._tails.extend(float(x) for x in state["tails"])
         (
             self._num_rows,
             self._start,

@@ -179,17 +179,15 @@ class Spike:
         if not any_of(jumps):
             return []
         layout = baselines.layout
-        # Outputs start near zero, and all of it grows when the loss begins to fall.
-        free = jumps & (baselines.deviation() < self._limits.output_octaves)
-        if baselines.progress.falls:
-            jumps = jumps & ~free
-        jumps = jumps & ~(free & layout.is_output)
-        if not any_of(jumps):
-            return []
         known = (layout.kind == ACTIVATION) & (baselines.value("count") >= YOUNG_ROWS)
         first = int(layout.depth[known].min())
-        at_input = bool((jumps & (layout.depth == first)).any())
-        if at_input and not norm_jump:
+        # Outputs start near zero, and all of it grows when the loss begins to fall, but the input.
+        free = jumps & (baselines.deviation() < self._limits.output_octaves)
+        jumps = jumps & ~(free & layout.is_output)
+        at_input = any_of(jumps & (layout.depth == first))
+        if baselines.progress.falls and not at_input:
+            jumps = jumps & ~free
+        if not any_of(jumps) or (at_input and not norm_jump):
             return []
         return series_findings(
             frame,
