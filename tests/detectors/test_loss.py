@@ -100,3 +100,38 @@ def test_a_run_that_starts_over_in_its_own_log_is_no_divergence() -> None:
     trace.scalars["loss"][150:] = trace.scalars["loss"][:150]
     told = [kind for change in changes_of(trace) for kind in change.incident.kinds]
     assert "divergence" not in told
+
+
+def _forgetful(first: int = 150) -> Trace:
+    """A noisy loss that falls from 3 to 2 and is back at 3 from a row on."""
+    steps = np.arange(220)
+    level = np.where(steps < first, 2 + np.exp(-steps / 20), 3.0)
+    return _with_loss(level + np.random.default_rng(1).normal(0, 0.2, 220))
+
+
+def test_a_noisy_level_that_undoes_all_progress_is_told() -> None:
+    """No row of it stands out of the noise, but eight of them do."""
+    (first, *_) = told_by("loss", _forgetful())
+    assert first.kind == "loss_spike"
+    assert 150 <= first.onset_step < first.step <= 165
+
+
+def test_half_of_the_progress_in_that_noise_is_quiet() -> None:
+    """Levels of sound runs waver by as much."""
+    trace = _forgetful()
+    trace.scalars["loss"][150:] -= 0.6
+    assert told_by("loss", trace) == []
+
+
+def test_a_level_of_a_run_that_was_joined_means_nothing() -> None:
+    """What it had learned before nobody knows."""
+    trace = _forgetful()
+    trace.steps = trace.steps + 1000
+    assert told_by("loss", trace) == []
+
+
+def test_a_level_of_players_means_nothing() -> None:
+    """They lose when another wins."""
+    trace = _forgetful()
+    trace.scalars["reward"] = np.ones(220)
+    assert told_by("loss", trace) == []

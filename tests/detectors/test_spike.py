@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.detectors.traces import Trace, healthy, opened
+from tests.detectors.traces import Trace, healthy, opened, told_by
 
 
 def _gradients(trace: Trace, factor: float, row: int, *, but: str = "") -> None:
@@ -62,3 +62,35 @@ def test_scaling_all_gradients_changes_nothing() -> None:
         if series.kind == "gradient":
             trace.scale(f"gradient:{series.name}", 1024.0)
     assert plain == [(i.kind, i.group, i.onset_step) for i in opened(trace)] != []
+
+
+def _norms(before: np.ndarray, spike: float) -> Trace:
+    """A run that logs these gradient norms, and at the end one that many times as large."""
+    trace = healthy(len(before) + 1)
+    trace.scalars["grad_norm"] = np.append(before, spike * np.median(before[-64:]))
+    return trace
+
+
+def test_large_norms_of_the_start_hide_no_spike() -> None:
+    """Thirty times the level of the last rows is as much as the first ones had, long ago."""
+    level = np.maximum(30.0 * 0.9 ** np.arange(200), 1.0)
+    noise = np.random.default_rng(0).lognormal(0, 0.1, 200)
+    (finding,) = [f for f in told_by("spike", _norms(level * noise, 30.0)) if f.series is None]
+    assert (finding.kind, finding.step) == ("gradient_spike", 200)
+
+
+def test_norms_that_reached_as_far_lately_are_no_spike() -> None:
+    """Forty rows ago it was the same."""
+    norms = np.random.default_rng(0).lognormal(0, 0.1, 200)
+    norms[160] = 25.0
+    assert [f.step for f in told_by("spike", _norms(norms, 30.0))] == [160]
+
+
+def test_an_input_that_jumps_is_told_while_the_loss_falls() -> None:
+    """No learning makes the first layer answer six times as large from one row to the next."""
+    trace = healthy(120)
+    trace.scalars["loss"] = np.linspace(10, 1, 120)
+    trace.scalars["grad_norm"] = np.where(np.arange(120) == 80, 6.0, 1.0)
+    for name in trace.names("activation"):
+        trace.scale(name, np.where(np.arange(120) == 80, 6.0, 1.0))
+    assert {(f.kind, f.step) for f in told_by("spike", trace)} == {("bad_batch", 80)}

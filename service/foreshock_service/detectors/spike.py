@@ -1,8 +1,8 @@
 """Spikes: gradients or activations that jump far above their own normal within a row or two.
 
 - `gradient_spike` of the run: the global gradient norm (logged, or from the tensors' l2) is 15
-  times its median of 64 rows, or 12 times twice in 5 rows; beyond 8 sigma; and twice the largest
-  value that the run has shown. Names the tensors with the largest ratio to their own normal, never
+  times its median of 64 rows, or 12 times twice in 5 rows; beyond 5 sigma; and twice the largest
+  of the last 128 rows. Names the tensors with the largest ratio to their own normal, never
   the largest norm: a head's norm is large every day.
 - `gradient_spike` of a tensor: 48 times its centre, 8 scales, twice its own peak, while the median
   gradient is below 4 times its centre.
@@ -10,7 +10,7 @@
   norm, and the shallowest measured activation is among them: the input itself is what changed.
 - `explosion`: the same jump of activations, with no shallowest one among them: a layer did it.
 
-The deepest output must jump by 16 times, and so must all while the loss falls by a tenth.
+The deepest output must jump by 16 times, and so must all but the input's while the loss falls.
 
 Amplitude and significance together, never a z alone: healthy small transformers show gradients of
 9 times their median, and very steady series 20 sigma of nothing.
@@ -57,7 +57,7 @@ class SpikeThresholds(Thresholds):
     output_octaves: float = threshold(
         4.0,
         "octaves",
-        "the same for the deepest output, and for all while the loss falls by a tenth",
+        "the same for the deepest output, and for all but the input's while the loss falls",
     )
     calm_octaves: float = threshold(
         2.0, "octaves", "the median gradient stays within, when one tensor is judged", guard=True
