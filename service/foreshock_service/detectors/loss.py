@@ -5,8 +5,8 @@ progress the fall from the run's first losses to its best level. A row is damage
 above B by more than max(6 sigma, 15 % of |B|), by 30 % of the progress, and by more than the run's
 own tail (1.5 times the largest excursion that passed by itself).
 
-Where noise hides single rows, a median of 8 that undoes 70 % of the progress is damage as well: by 3
-sigma, 15 %, and more than the tail was before these rows. It counts where the level means
+Where noise hides single rows, a median of 8 that undoes 70 % of the progress is damage as well: by
+3 sigma, 15 %, and more than the tail was before these rows. It counts where the level means
 something, which it does not for players and rewards, or if the run was joined in its middle.
 
 - `loss_spike` (warning): 3 of the last 5 rows are damaged.
