@@ -107,8 +107,8 @@ def build_router(
         request: Request,
         run_id: str,
         context: InPage,
-        is_admin: Annotated[bool, Depends(administers)],
         incident: Annotated[str, Query(max_length=16)] = "",
+        is_admin: bool = Depends(administers),
     ) -> Response:
         """The Run page; `incident` is the number of the one to speak of."""
         return _run(request, context, run_id, incident, "run.html", is_admin=is_admin)
