@@ -94,4 +94,5 @@ def test_a_threshold_reaches_its_rule() -> None:
         return {c.incident.kind for frame in frames for c in session.push(frame).changes}
 
     assert "loss_spike" in kinds(EngineConfig())
-    assert kinds(EngineConfig(thresholds={"loss": {"sigmas": 1000.0}})) == set()
+    deaf = {"sigmas": 1000.0, "sunk_sigmas": 1000.0}
+    assert kinds(EngineConfig(thresholds={"loss": deaf})) == set()
