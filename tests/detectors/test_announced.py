@@ -198,6 +198,16 @@ def test_a_run_that_had_not_learned_is_not_stuck_by_the_change() -> None:
     assert opened(trace) == []
 
 
+def test_a_level_that_is_lost_after_the_change_is_told() -> None:
+    """The run was seen from its start, however late the change comes."""
+    trace = announce(healthy(ROWS))
+    rows = np.arange(ROWS) - CHANGE
+    level = np.where(rows < 0, 3.0, np.where(rows < 150, 2 + np.exp(-rows / 20), 3.0))
+    trace.scalars["loss"] = level + np.random.default_rng(1).normal(0, 0.2, ROWS)
+    (first, *_) = told_by("loss", trace)
+    assert (first.kind, first.onset_step >= CHANGE + 150) == ("loss_spike", True)
+
+
 def test_a_run_that_was_joined_still_is() -> None:
     """What it had learned before it was seen nobody knows after the change either."""
     trace = announce(healthy(ROWS), 60)

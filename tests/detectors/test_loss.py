@@ -111,9 +111,12 @@ def _forgetful(first: int = 150) -> Trace:
 
 def test_a_noisy_level_that_undoes_all_progress_is_told() -> None:
     """No row of it stands out of the noise, but eight of them do."""
-    (first, *_) = told_by("loss", _forgetful())
+    trace = _forgetful()
+    (first, *_) = told_by("loss", trace)
     assert first.kind == "loss_spike"
     assert 150 <= first.onset_step < first.step <= 165
+    losses = trace.scalars["loss"][first.step - 7 : first.step + 1]
+    assert first.value == pytest.approx(float(np.median(losses)))
 
 
 def test_half_of_the_progress_in_that_noise_is_quiet() -> None:

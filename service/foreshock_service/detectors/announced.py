@@ -38,7 +38,7 @@ BEGIN_ANEW: Final[Mapping[str, tuple[str, ...]]] = {
     "spike": (),
     "plateau": (),
     "lone": (),
-    "updates": ("learned", "joined"),
+    "updates": ("learned",),
     "shift": (),
     "optimizer_health": (),
     "windfall": (),

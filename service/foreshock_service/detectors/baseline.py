@@ -45,6 +45,9 @@ SCALE_FLOOR: Final = 0.02
 """In octaves (1.4 %): below it the scale is rounding, and dividing by it would be a false alarm."""
 WINSOR_SCALES: Final = 4.0
 
+_OF_GAMES: Final = frozenset({"loss_d", "loss_g", "mean_return", "entropy", "reward", "mean_q"})
+"""Scalars that runs of players log, or of rewards, and others do not."""
+
 _LEARNED: Final = ("count", "centre", "scale", "slow", "noise", "last", "start", "peak")
 _FIELDS: Final = (*_LEARNED, "seen", "fast", "middle")
 _PLAIN_FIELDS: Final = ("zero_count", "zero_start", "unit_start")
@@ -69,11 +72,18 @@ class Baselines:
         self._plain: dict[str, Floats] = {name: np.zeros(0) for name in _PLAIN_FIELDS}
         self._frozen: Bools = np.zeros(0, np.bool_)
         self._derived: dict[str, Any] = {}
+        self._first_step = 0
         self.num_rows = 0
+        self.is_game = False
+        """Whether two players train against each other, or one against a world, by what was logged
+        so far: then a loss that stays, or a level that runs away, means little."""
 
     def read(self, frame: Frame) -> Row:
         """Take a frame up without learning from it; series are matched by kind and name."""
         self._derived = {}
+        if self.num_rows == 0:
+            self._first_step = frame.step
+        self.is_game = self.is_game or not _OF_GAMES.isdisjoint(frame.scalars)
         self.progress.follow(frame.scalars.get("loss"))
         if frame.schema.series or not self._keys:
             if frame.schema is not self._schema:
@@ -86,6 +96,11 @@ class Baselines:
                 self.layout = layout_of(_placeholder(self._keys))
             self.row = absent_row(self.layout)
         return self.row
+
+    def is_joined(self, first_step: int) -> bool:
+        """Whether the first row that was read lies beyond a step. What such a run has learned
+        before nobody knows, so nor what it still needs."""
+        return self._first_step > first_step
 
     def value(self, name: str, channel: int = RMS) -> Floats:
         """One learned quantity [series]: `count`, `centre`, `scale`, `slow`, `fast`, `start`..."""
@@ -177,7 +192,7 @@ class Baselines:
         """Everything that `restore` needs."""
         return {
             "keys": [list(key) for key in self._keys],
-            "num_rows": self.num_rows,
+            "run": [self.num_rows, self._first_step, int(self.is_game)],
             "progress": self.progress.state(),
             "frozen": self._frozen,
             "values": {name: array.T for name, array in self._values.items()},
@@ -187,7 +202,8 @@ class Baselines:
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a state; the next frame's schema may differ from the one it was saved under."""
         self._keys = tuple((kind, name) for kind, name in state["keys"])
-        self.num_rows = int(state["num_rows"])
+        self.num_rows, self._first_step, is_game = (int(n) for n in state["run"])
+        self.is_game = bool(is_game)
         self.progress.restore(state["progress"])
         self._frozen = state["frozen"].astype(np.bool_)
         self._values = {name: np.array(state["values"][name].T, order="C") for name in _FIELDS}

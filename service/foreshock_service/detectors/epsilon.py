@@ -74,16 +74,12 @@ class Epsilon:
         self._memory = SeriesMemory("square", "rows")
         self._pairs = PerLayout(pairs_of)
         self._small = Streaks()
-        self._joined = False
         self._start = Window(self._limits.start_rows)
         self._recent = Window(self._limits.start_rows)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         layout, facts = baselines.layout, baselines.facts
-        if baselines.num_rows == 0:
-            # What such a run has learned before nobody knows, so nor what it still needs.
-            self._joined = frame.step > self._limits.first_step
         if facts.eps is None or facts.eps <= 0 or not is_one_of(facts, _WITH_EPSILON):
             return []
         self._follow_loss(frame.scalars.get("loss"))
@@ -98,7 +94,7 @@ class Epsilon:
             return []
         measured, holds = np.zeros((2, layout.num_series), np.bool_)
         measured[i] = True
-        if not self._has_converged():
+        if not (baselines.is_joined(limits.first_step) or self._has_converged()):
             holds[i] = small
         self._small.update(layout, holds=holds, measured=measured, step=frame.step)
         mask = self._small.lasting(limits.rows)
@@ -159,8 +155,6 @@ class Epsilon:
         self._recent.add(loss)
 
     def _has_converged(self) -> bool:
-        if self._joined:
-            return True
         if len(self._start) < self._limits.start_rows:
             return False
         return abs(self._recent.median()) < self._limits.converged * abs(self._start.median())
@@ -170,7 +164,6 @@ class Epsilon:
         return {
             "memory": self._memory.state(),
             "small": self._small.state(),
-            "joined": self._joined,
             "start": self._start.state(),
             "recent": self._recent.state(),
         }
@@ -179,6 +172,5 @@ class Epsilon:
         """Take up a state."""
         self._memory.restore(state["memory"])
         self._small.restore(state["small"])
-        self._joined = bool(state["joined"])
         self._start.restore(state["start"])
         self._recent.restore(state["recent"])

@@ -100,7 +100,6 @@ class Formats:
         self._large = Streaks()
         self._lost = Streaks()
         self._losses = Window(self._limits.noise_rows)
-        self._joined = False
         self._start = Window(self._limits.start_rows)
         self._largest_rate = 0.0
         self._keys: tuple[tuple[str, str], ...] = ()
@@ -110,9 +109,6 @@ class Formats:
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         layout = baselines.layout
-        if baselines.num_rows == 0:
-            # What such a run has learned before nobody knows, so nor what it still needs.
-            self._joined = frame.step > self._limits.first_step
         if layout.keys is not self._keys:
             self._keys = layout.keys
             self._dtypes = tuple(series.dtype for series in layout.schema.series)
@@ -218,7 +214,7 @@ class Formats:
 
     def _noise(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row, limits = baselines.layout, baselines.row, self._limits
-        learns = self._learns(frame)
+        learns = self._learns(frame, baselines)
         update = layout.update_of
         size = row.rms[update] / np.where(row.rms > 0, row.rms, np.nan)
         measured = self._rounded & np.isfinite(size)
@@ -242,7 +238,7 @@ class Formats:
             evidence={"number_format": "bfloat16"},
         )
 
-    def _learns(self, frame: Frame) -> bool:
+    def _learns(self, frame: Frame, baselines: Baselines) -> bool:
         """Whether the loss still falls, or has no need to, or the rate is meant to be low."""
         limits = self._limits
         rate = frame.scalars.get("lr")
@@ -260,7 +256,9 @@ class Formats:
         if third < limits.start_rows:
             return True
         before, now = median(losses[:third]), median(losses[-third:])
-        if self._joined or abs(now) < limits.converged * abs(self._start.median()):
+        if baselines.is_joined(limits.first_step):
+            return True
+        if abs(now) < limits.converged * abs(self._start.median()):
             return True
         return before - now > limits.better * abs(before)
 
@@ -271,7 +269,6 @@ class Formats:
             "large": self._large.state(),
             "lost": self._lost.state(),
             "losses": self._losses.state(),
-            "joined": self._joined,
             "start": self._start.state(),
             "largest_rate": self._largest_rate,
         }
@@ -282,7 +279,6 @@ class Formats:
         self._large.restore(state["large"])
         self._lost.restore(state["lost"])
         self._losses.restore(state["losses"])
-        self._joined = bool(state["joined"])
         self._start.restore(state["start"])
         self._largest_rate = float(state["largest_rate"])
 

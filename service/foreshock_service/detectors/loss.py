@@ -36,7 +36,6 @@ from typing import Final
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
-from foreshock_service.detectors.games import is_game
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import Window, centre_and_sigma, median
@@ -105,7 +104,6 @@ class Loss:
 
     def __init__(self, limits: LossThresholds | None = None) -> None:
         self._limits = limits or LossThresholds()
-        self._levels_count = True
         self._clear()
 
     def _clear(self) -> None:
@@ -135,9 +133,6 @@ class Loss:
         loss = frame.scalars.get("loss")
         if loss is None or not math.isfinite(loss):
             return []
-        if self._num_rows == 0 and frame.step > self._limits.first_step:
-            self._levels_count = False
-        self._levels_count = self._levels_count and not is_game(frame)
         self._num_rows += 1
         self._recent.add(loss)
         if len(self._first) < self._limits.lasting_rows + 1:
@@ -149,9 +144,10 @@ class Loss:
             self._best = self._level()
             self._first_largest = max(self._first_largest, loss if loss > 0 else math.inf)
             return []
-        return self._judge(frame, loss)
+        levels_count = not baselines.is_game and not baselines.is_joined(self._limits.first_step)
+        return self._judge(frame, loss, levels_count=levels_count)
 
-    def _judge(self, frame: Frame, loss: float) -> list[Finding]:
+    def _judge(self, frame: Frame, loss: float, *, levels_count: bool) -> list[Finding]:
         calm, sigma = centre_and_sigma(self._calm.values())
         progress = max(self._start - self._best, 0.0)
         damage = loss - calm
@@ -165,11 +161,10 @@ class Loss:
         if progress < self._limits.sigmas * sigma:
             # A loss that never fell has nothing to lose: only a change beyond all it ever did.
             bar = max(bar, 2 * self._limits.sigmas * sigma, 0.5 * abs(calm))
-        damaged = (
-            damage > bar
-            or self._leaps(loss, calm, damage, progress)
-            or self._sinks(calm, sigma, progress)
-        )
+        damaged, told = damage > bar or self._leaps(loss, calm, damage, progress), loss
+        if not damaged and levels_count and self._sinks(calm, sigma, progress):
+            # What is told is the level: a single row of it may well lie below the calm ones.
+            damaged, told = True, self._noisy_level()
         if self._damaged_rows and len(self._since_onset) < self._limits.lasting_rows:
             self._since_onset.append(loss)
         self._damaged = [*self._damaged[-4:], frame.step if damaged else -1]
@@ -207,10 +202,10 @@ class Loss:
         if not damaged:
             self._best = min(self._best, level)
         evidence: dict[str, float | int | str] = {
-            "loss": loss,
+            "loss": told,
             "calm_loss": calm,
             "sigma": sigma,
-            "progress_lost": damage / progress if progress > 0 else 0.0,
+            "progress_lost": (told - calm) / progress if progress > 0 else 0.0,
         }
         lasting = self._damaged_rows >= self._limits.lasting_rows and damaged
         lost = lasting or self._drift_rows >= self._limits.drift_rows
@@ -237,9 +232,9 @@ class Loss:
                 kind=kind,
                 severity=severity,
                 statistic="loss",
-                value=loss,
+                value=told,
                 baseline=reference,
-                score=damage / bar if bar > 0 else 0.0,
+                score=(told - calm) / bar if bar > 0 else 0.0,
                 onset_step=onset,
                 evidence=evidence,
             )
@@ -258,8 +253,6 @@ class Loss:
     def _sinks(self, calm: float, sigma: float, progress: float) -> bool:
         """A level of noisy losses that undoes most of the progress, though no row stands out."""
         limits = self._limits
-        last = self._recent.values()[-limits.sunk_rows :]
-        shift = median(last) - calm
         bar = max(
             limits.sunk_sigmas * sigma,
             limits.share_of_level * abs(calm),
@@ -267,7 +260,10 @@ class Loss:
             self._tails[0],
         )
         learned = max(limits.sunk_sigmas * sigma, limits.sunk_learned * abs(self._start))
-        return self._levels_count and progress > learned and shift > bar
+        return progress > learned and self._noisy_level() - calm > bar
+
+    def _noisy_level(self) -> float:
+        return median(self._recent.values()[-self._limits.sunk_rows :])
 
     def _pass_by(self) -> None:
         """An excursion is over: what the run does by itself, told or not, is no news the next time.
@@ -311,7 +307,6 @@ class Loss:
             "first": list(self._first),
             "since_onset": list(self._since_onset),
             "told": [int(self._told), self._num_told],
-            "levels_count": self._levels_count,
             "tails": list(self._tails),
             "numbers": [
                 self._num_rows,
@@ -336,7 +331,6 @@ class Loss:
         self._first = [float(x) for x in state["first"]]
         self._since_onset = [float(x) for x in state["since_onset"]]
         self._told, self._num_told = bool(state["told"][0]), int(state["told"][1])
-        self._levels_count = bool(state["levels_count"])
         self._tails.clear()
         self._tails.extend(float(x) for x in state["tails"])
         (

@@ -22,7 +22,6 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import series_findings
-from foreshock_service.detectors.games import is_game
 from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import any_of
@@ -55,14 +54,12 @@ class Offset:
         self._limits = limits or OffsetThresholds()
         self._outputs = PerLayout(lambda layout: np.flatnonzero(layout.is_output))
         self._away = Streaks()
-        self._is_game = False
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         layout, row, limits = baselines.layout, baselines.row, self._limits
         outputs = self._outputs.of(layout)
-        self._is_game = self._is_game or is_game(frame)
-        if self._is_game:
+        if baselines.is_game:
             return []
         far = np.abs(row.mean[outputs]) > limits.spreads * row.std[outputs]
         if not any_of(far) and not self._away.running:
@@ -88,10 +85,9 @@ class Offset:
         )
 
     def state(self) -> State:
-        """The streaks, and whether it is a game."""
-        return {"away": self._away.state(), "is_game": self._is_game}
+        """The streaks."""
+        return {"away": self._away.state()}
 
     def restore(self, state: State) -> None:
         """Take up a state."""
         self._away.restore(state["away"])
-        self._is_game = bool(state["is_game"])

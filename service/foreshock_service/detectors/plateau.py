@@ -21,7 +21,6 @@ from typing import Final
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
-from foreshock_service.detectors.games import is_game
 from foreshock_service.detectors.layout import WEIGHT
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
@@ -89,7 +88,7 @@ class Plateau:
             self._over = True
             return []
         self._rows += 1
-        if self._rows > self._limits.last_rows or is_game(frame):
+        if self._rows > self._limits.last_rows or baselines.is_game:
             self._over = True
             return []
         if len(self._start) < self._limits.start_rows:

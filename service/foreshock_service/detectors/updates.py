@@ -34,10 +34,11 @@ import numpy as np
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Floats, middle
+from foreshock_service.detectors.row import middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
     LoggedRate,
+    MedianUpdate,
     is_one_of,
     median_update,
     size_finding,
@@ -95,7 +96,6 @@ class Updates:
     def __init__(self, limits: UpdatesThresholds | None = None) -> None:
         self._limits = limits or UpdatesThresholds()
         self._rows = 0
-        self._joined = False
         self._sizes = Window(self._limits.peak_rows)
         self._largest = -math.inf
         self._rate = LoggedRate()
@@ -114,16 +114,13 @@ class Updates:
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
-        if baselines.num_rows == 0:
-            # What such a run has learned before nobody knows, so nor what it still needs.
-            self._joined = frame.step > self._limits.first_step
         self._follow_loss(frame.scalars.get("loss"))
         update = median_update(baselines)
         if update is None:
             return []
         size, rate = update.size, frame.scalars.get("lr")
         found = self._large(frame, size, rate)
-        found += self._small(frame, baselines.row.rms[update.updates], size, baselines.facts)
+        found += self._small(frame, baselines, update)
         return found or self._fell(frame, size, rate, baselines.facts)
 
     def _follow_loss(self, loss: float | None) -> None:
@@ -172,21 +169,22 @@ class Updates:
             )
         ]
 
-    def _small(self, frame: Frame, updates: Floats, size: float, facts: RunFacts) -> list[Finding]:
+    def _small(self, frame: Frame, baselines: Baselines, update: MedianUpdate) -> list[Finding]:
         rate = frame.scalars.get("lr")
         if rate is not None and math.isfinite(rate):
             self._max_rate = max(self._max_rate, rate)
-        if is_one_of(facts, OF_ADAM_FAMILY) and rate is not None and rate > 0:
+        if is_one_of(baselines.facts, OF_ADAM_FAMILY) and rate is not None and rate > 0:
+            updates = baselines.row.rms[update.updates]
             limit, statistic = self._limits.share_of_rate, "update_by_rate"
             # The least one first: it is found in a third of the time of the median.
             value = float(np.minimum.reduce(updates)) / rate
             value = middle(updates) / rate if value < limit else value
             small = value < limit
         else:
-            value, limit = 2.0**size, self._limits.share_of_weight
+            value, limit = 2.0**update.size, self._limits.share_of_weight
             high = rate is None or rate >= 0.5 * self._max_rate > 0
             small, statistic = high and value < limit, "update_size"
-        if not small or self._learned or self._joined:
+        if not small or self._learned or baselines.is_joined(self._limits.first_step):
             self._small_rows = 0
             return []
         if self._small_rows == 0:
@@ -263,7 +261,6 @@ class Updates:
             "start": self._start.state(),
             "recent": self._recent.state(),
             "learned": self._learned,
-            "joined": self._joined,
             "numbers": [
                 self._rows,
                 self._far_rows,
@@ -284,7 +281,6 @@ class Updates:
         self._start.restore(state["start"])
         self._recent.restore(state["recent"])
         self._learned = bool(state["learned"])
-        self._joined = bool(state["joined"])
         (
             self._rows,
             self._far_rows,
