@@ -25,6 +25,7 @@ import numpy as np
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import series_findings
 from foreshock_service.detectors.layout import GRADIENT
+from foreshock_service.detectors.number_formats import FORMATS
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import any_of
 from foreshock_service.detectors.streak import Streaks
@@ -33,8 +34,8 @@ from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "grid"
-LEAST_NORMAL: Final = 2.0**-14
-"""Of float16, the only format of gradients whose subnormal numbers training meets."""
+LEAST_NORMAL: Final = 2.0 ** FORMATS["float16"].normal
+"""Of the only format of gradients whose subnormal numbers training meets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

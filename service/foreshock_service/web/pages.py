@@ -108,6 +108,7 @@ def build_router(
         run_id: str,
         context: InPage,
         incident: Annotated[str, Query(max_length=16)] = "",
+        # No annotation as the others have: those are read where `administers` is not known.
         is_admin: bool = Depends(administers),
     ) -> Response:
         """The Run page; `incident` is the number of the one to speak of."""
