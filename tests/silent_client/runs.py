@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from foreshock.wire import Event
+from foreshock_service.incidents.lifecycle import resolve
 from foreshock_service.pipeline.ingest import Ingest
 from foreshock_service.pipeline.watchdog import Watchdog
 from foreshock_service.settings import ServiceSettings
-from foreshock_service.store.incidents import StoredIncident, list_incidents
+from foreshock_service.store.incidents import StoredIncident, list_incidents, update_incident
 from foreshock_service.store.session import Store
 from foreshock_service.store.tables import delivery
 from sqlalchemy import select
@@ -83,6 +84,15 @@ class Place:
         """What is told of a run, the first first."""
         with self.store.read() as session:
             return list_incidents(session, run)[::-1]
+
+    def resolve(self, run: str) -> None:
+        """A person closes the newest incident of a run."""
+        found = self.incidents(run)[-1]
+        closed = resolve(found.incident, by="ada")
+        with self.store.write() as session:
+            update_incident(
+                session, run, closed.incident, version=found.version, sentence="", now=0.0
+            )
 
     def alerts(self, run: str) -> list[str]:
         """The alerts of a run in their order."""
