@@ -1,6 +1,6 @@
 """Faults put into the recording of a healthy run, each at a known row and in a known tensor.
 
-Only the statistics of the tensor in question change (and the gradient norm with a gradient), as a
+Only the statistics of the tensors in question change (and the gradient norm with gradients), as a
 sensor would see a fault that nothing has answered yet.
 """
 
@@ -17,7 +17,7 @@ from foreshock_service.pipeline.session import DetectionSession
 
 from benchmarks.detection.recordings import Recording
 from benchmarks.detection.told import Alert, alerts_from
-from benchmarks.detection.transforms import of_kind, scaled
+from benchmarks.detection.transforms import of_kind, scaled, with_scalars
 from benchmarks.zoo.score import Outcome, Run, outcomes_of, score_run
 
 LEAST_ROWS: Final = 150
@@ -26,6 +26,8 @@ FIRST_SHARE: Final = 0.6
 DRIFT_A_ROW: Final = 0.05
 DEAD_ZEROS: Final = 0.97
 DEAD_UNITS: Final = 0.9
+LEAST_PROGRESS: Final = 0.05
+"""Of the first losses: a run that has gained less has nothing to lose."""
 
 _COLUMN: Final = {name: i for i, name in enumerate(STATISTICS)}
 
@@ -183,6 +185,46 @@ def _updates(factor: float) -> Splice:
     return apply
 
 
+def _batch(factor: float, fault: str, *kinds: str) -> Splice:
+    """One row on which all tensors of some kinds are larger, and the gradient norm with them."""
+
+    def apply(run: Recording, first: int) -> Spliced | None:
+        row, which = _measured_row(run, kinds[0], first), of_kind(run, *kinds)
+        if not which.any():
+            return None
+        here, stats = np.arange(run.num_rows) == row, run.stats.copy()
+        stats[row] = scaled(run, which, factor, row)[row]
+        scalars = with_scalars(run, "grad_norm", lambda x: np.where(here, factor * x, x))
+        return Spliced(
+            recording=replace(run, stats=stats, scalars=scalars),
+            kind=fault,
+            onset_step=int(run.steps[row]),
+            layers=(),
+        )
+
+    return apply
+
+
+def _loss_lost(run: Recording, first: int) -> Spliced | None:
+    """The loss stands where it began, with its noise, for good."""
+    if "loss" not in run.scalars:
+        return None
+    before = run.scalars["loss"][:first]
+    before = before[np.isfinite(before)]
+    start = float(np.median(before[:10]))
+    progress = start - float(np.median(before[-20:]))
+    if progress <= LEAST_PROGRESS * abs(start):
+        return None
+    loss = run.scalars["loss"].copy()
+    loss[first:] += progress
+    return Spliced(
+        recording=replace(run, scalars={**run.scalars, "loss": loss}),
+        kind="divergence",
+        onset_step=int(run.steps[first]),
+        layers=(),
+    )
+
+
 def _log_z(run: Recording, first: int) -> Spliced | None:
     if "log_z" not in run.scalars:
         return None
@@ -219,6 +261,14 @@ SPLICES: Final[dict[str, Splice]] = {
     "updates x 10": _updates(10.0),
     "one gradient x 30": _in_one("gradient", "gradient_spike", _larger_gradient(30.0)),
     "one gradient x 200": _in_one("gradient", "gradient_spike", _larger_gradient(200.0)),
+    "update exactly zero": _in_one(
+        "update",
+        "update_too_small",
+        _put(mean=0.0, std=0.0, min=0.0, max=0.0, zero_frac=1.0),
+    ),
+    "all gradients x 30 once": _batch(30.0, "gradient_spike", "gradient"),
+    "a batch x 6 once": _batch(6.0, "bad_batch", "activation"),
+    "loss back at its start": _loss_lost,
     "log Z drifts": _log_z,
     "an activation x 8": _in_one("activation", "explosion", _larger(8.0)),
     "zeroed units": _in_one("activation", "dead_units", _dead),

@@ -27,14 +27,27 @@ FOUND = {
     "NaN in one activation": 22,
     "updates x 4": 20,
     "updates x 10": 22,
-    "one gradient x 30": 18,
-    "one gradient x 200": 19,
+    "one gradient x 30": 21,
+    "one gradient x 200": 22,
+    "update exactly zero": 22,
+    "all gradients x 30 once": 17,
+    "a batch x 6 once": 18,
+    "loss back at its start": 16,
     "log Z drifts": 6,
     "an activation x 8": 22,
     "zeroed units": 22,
 }
-"""Of 22 runs, but 13 have a log Z."""
-NAMED = {**FOUND, "updates x 4": 0, "updates x 10": 0, "log Z drifts": 0}
+"""Of 22 runs, but 13 have a log Z and 19 have come down."""
+NOBODYS = (
+    "updates x 4",
+    "updates x 10",
+    "all gradients x 30 once",
+    "a batch x 6 once",
+    "loss back at its start",
+    "log Z drifts",
+)
+"""Faults of which no tensor is to blame."""
+NAMED = {name: number for name, number in FOUND.items() if name not in NOBODYS}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +67,8 @@ def test_healthy_runs_made_odd_stay_quiet(suites: Suites) -> None:
 
 def test_spliced_faults_are_found(suites: Suites) -> None:
     """As many as before, or more."""
-    assert (suites.spliced["zeroed units"], suites.spliced["log Z drifts"]) == (22, 13)
+    few = {"log Z drifts": 13, "loss back at its start": 19}
+    assert dict(suites.spliced) == {**dict.fromkeys(FOUND, 22), **few}
     assert [f"{n}: {suites.found[n]}" for n in FOUND if suites.found[n] < FOUND[n]] == []
 
 
