@@ -14,8 +14,10 @@ from tests.detect.runs import settings_with_webhook
 
 
 def main() -> None:
-    """Round after round until nothing is due."""
+    """Round after round until nothing is due, from the moment that it says it is ready."""
     store = Store(sys.argv[1])
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     while unsilence_once(store, settings_with_webhook(), float(sys.argv[2])):
         pass
 
