@@ -82,9 +82,9 @@ class Symmetry:
             detector=NAME,
             kind="representation_collapse",
             severity=Severity.CRITICAL,
-            statistic="std",
-            value=row.std,
-            baseline=np.abs(row.mean),
+            statistic="rms",
+            value=row.rms,
+            baseline=row.rms,
             since=self._alike.since,
             evidence={"cause": "symmetry"},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,8 @@ from foreshock_service.incidents.silent_client_words import SILENT_CLIENT, lengt
 from foreshock_service.web.health import Health
 from foreshock_service.web.words import ratio, steps, whole
 
+_NEAR: Final = math.log(1.05)
+"""A tensor within 5 % of its baseline is not off it."""
 _DEFAULT_DETAIL: Final = "Every layer is measured against its own baseline."
 _SILENT_DETAIL: Final = (
     "What happened since then is not known: the training hangs, was killed, or cannot reach the "
@@ -107,8 +110,9 @@ def _detail(incident: Incident) -> str:
         first, last = incident.departures[0], incident.departures[-1]
         if last.step > first.step:
             sentences.append(f"The last listed followed after {steps(last.step - first.step)}.")
-    farthest = max(incident.departures, key=lambda d: abs(d.ratio), default=None)
-    if farthest is not None and farthest.ratio > 0:
+    known = [d for d in incident.departures if 0 < d.ratio < math.inf]
+    farthest = max(known, key=lambda d: abs(math.log(d.ratio)), default=None)
+    if farthest is not None and abs(math.log(farthest.ratio)) > _NEAR:
         name = farthest.series.partition(":")[2]
         sentences.append(f"{name} is now the farthest off, at {ratio(farthest.ratio)}.")
     return " ".join(sentences) or _DEFAULT_DETAIL
