@@ -24,6 +24,13 @@ class MLP(nn.Module):
         self.acts = nn.ModuleList(activation() for _ in widths[1:-1])
         self.dropout = nn.Dropout(dropout)
 
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer."""
+        head = self.layers[-1]
+        assert isinstance(head, nn.Linear)
+        return head
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Outputs of the last layer."""
         for layer, act in zip(self.layers, self.acts, strict=False):

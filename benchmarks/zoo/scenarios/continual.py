@@ -78,8 +78,8 @@ def weights_grow(stage: Stage) -> Iterator[float]:
     def grow(step: int) -> None:
         if stage.sick and step >= 80:
             with torch.no_grad():
-                for layer in model.layers[:3]:
-                    layer.weight.mul_(1.01)  # type: ignore[operator]
+                for depth in range(3):
+                    model.get_parameter(f"layers.{depth}.weight").mul_(1.01)
 
     data = Clusters.make(stage.generator())
 

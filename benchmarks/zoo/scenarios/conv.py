@@ -77,7 +77,7 @@ def resnet_zero_gamma(stage: Stage) -> Iterator[float]:
     the gradients inside the blocks are exactly nought on the first step."""
     model = ResNet()
     for block in model.blocks:
-        nn.init.zeros_(block.norm2.weight)  # type: ignore[arg-type, union-attr]
+        nn.init.zeros_(block.get_parameter("norm2.weight"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     return fit(stage, model, optimizer, _classify(stage, model), num_steps=320)
 
@@ -166,7 +166,7 @@ def filter_corrupted(stage: Stage) -> Iterator[float]:
     def corrupt(step: int) -> None:
         if stage.sick and step == 180:
             with torch.no_grad():
-                model.convs[1].weight[3] = 30.0  # type: ignore[operator]
+                model.get_parameter("convs.1.weight")[3] = 30.0
 
     loss_of = _classify(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=360, before=corrupt)
@@ -202,7 +202,7 @@ def resnet_branch_grows(stage: Stage) -> Iterator[float]:
     def grow(step: int) -> None:
         if stage.sick and step >= 120:
             with torch.no_grad():
-                model.blocks[1].norm2.weight.mul_(1.02)  # type: ignore[operator, union-attr]
+                model.get_parameter("blocks.1.norm2.weight").mul_(1.02)
 
     loss_of = _classify(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=330, after=grow)

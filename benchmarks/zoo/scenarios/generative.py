@@ -199,7 +199,7 @@ def bottleneck_dies(stage: Stage) -> Iterator[float]:
     def pull(step: int) -> None:
         if stage.sick and step >= 100:
             with torch.no_grad():
-                model.encode.layers[1].bias.sub_(1.0)  # type: ignore[operator]
+                model.get_parameter("encode.layers.1.bias").sub_(1.0)
 
     return fit(stage, model, optimizer, _repeats(stage, model), num_steps=340, after=pull)
 
@@ -265,7 +265,7 @@ def unbounded_scale(stage: Stage) -> Iterator[float]:
     def grow(step: int) -> None:
         if stage.sick and step >= 150:
             with torch.no_grad():
-                model.nets[2].layers[1].weight.mul_(1.035)  # type: ignore[index, union-attr]
+                model.get_parameter("nets.2.layers.1.weight").mul_(1.035)
 
     loss_of = _moons(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=360, after=grow)

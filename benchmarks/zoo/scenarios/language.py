@@ -170,7 +170,7 @@ def one_layer_attention(stage: Stage) -> Iterator[float]:
     def grow(step: int) -> None:
         if stage.sick and step >= 120:
             with torch.no_grad():
-                model.blocks[1].attn.qkv.weight.mul_(1.008)  # type: ignore[operator, union-attr]
+                model.get_parameter("blocks.1.attn.qkv.weight").mul_(1.008)
 
     loss_of, log = _reads(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=400, after=grow, log=log)
@@ -343,7 +343,7 @@ def norm_gain_lost(stage: Stage) -> Iterator[float]:
     def lose(step: int) -> None:
         if stage.sick and step == 200:
             with torch.no_grad():
-                model.blocks[2].norm2.weight.mul_(0.01)  # type: ignore[operator, union-attr]
+                model.get_parameter("blocks.2.norm2.weight").mul_(0.01)
 
     loss_of, log = _reads(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=340, before=lose, log=log)

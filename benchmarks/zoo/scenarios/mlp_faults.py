@@ -181,7 +181,7 @@ def relu_dying(stage: Stage) -> Iterator[float]:
     def pull(step: int) -> None:
         if stage.sick and step >= 120:
             with torch.no_grad():
-                model.layers[1].bias.sub_(0.03)  # type: ignore[operator]
+                model.get_parameter("layers.1.bias").sub_(0.03)
 
     loss_of = _classify(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=500, after=pull)
@@ -197,7 +197,7 @@ def relu_born_dead(stage: Stage) -> Iterator[float]:
     """The biases of the third layer are initialised to -10: no unit of it is ever active."""
     model = MLP()
     if stage.sick:
-        nn.init.constant_(model.layers[2].bias, -10.0)  # type: ignore[arg-type]
+        nn.init.constant_(model.get_parameter("layers.2.bias"), -10.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     return fit(stage, model, optimizer, _classify(stage, model), num_steps=350)
 
@@ -213,7 +213,7 @@ def tanh_saturated(stage: Stage) -> Iterator[float]:
     limits from the start."""
     model = MLP(activation=nn.Tanh)
     if stage.sick:
-        nn.init.normal_(model.layers[0].weight, std=4.0)  # type: ignore[arg-type]
+        nn.init.normal_(model.get_parameter("layers.0.weight"), std=4.0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     return fit(stage, model, optimizer, _classify(stage, model), num_steps=400)
 
@@ -233,7 +233,7 @@ def tanh_drifts(stage: Stage) -> Iterator[float]:
     def grow(step: int) -> None:
         if stage.sick and step >= 140:
             with torch.no_grad():
-                model.layers[1].weight.mul_(1.015)  # type: ignore[operator]
+                model.get_parameter("layers.1.weight").mul_(1.015)
 
     loss_of = _classify(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=480, after=grow)

@@ -87,8 +87,8 @@ def heavy_tails(stage: Stage) -> Iterator[float]:
 def tiny_loss(stage: Stage) -> Iterator[float]:
     """Targets in units of 1e-4: losses of 1e-9 and gradients of 1e-6 are normal here."""
     model = MLP((8, 48, 48, 1), activation=nn.Tanh)
-    nn.init.normal_(model.layers[-1].weight, std=1e-5)  # type: ignore[arg-type]
-    nn.init.zeros_(model.layers[-1].bias)  # type: ignore[arg-type]
+    nn.init.normal_(model.head.weight, std=1e-5)
+    nn.init.zeros_(model.head.bias)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, eps=1e-15)
     rng = stage.generator()
 
@@ -234,7 +234,7 @@ def reset(stage: Stage) -> Iterator[float]:
 
     def renew(step: int) -> None:
         if step == 220:
-            nn.init.xavier_normal_(model.layers[-1].weight)  # type: ignore[arg-type]
+            nn.init.xavier_normal_(model.head.weight)
 
     return fit(
         stage, model, optimizer, _classify(stage, model), num_steps=450, before=renew,

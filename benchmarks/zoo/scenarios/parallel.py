@@ -109,7 +109,7 @@ def silent_bit(stage: Stage) -> Iterator[float]:
     def touch(step: int, models: list[MLP]) -> None:
         if stage.sick and step == 180:
             with torch.no_grad():
-                models[1].layers[0].weight[3, 3] += 0.01  # type: ignore[index, operator]
+                models[1].get_parameter("layers.0.weight")[3, 3] += 0.01
 
     return _train(stage, num_steps=320, touch=touch)
 
@@ -128,6 +128,6 @@ def one_diverges(stage: Stage) -> Iterator[float]:
     def touch(step: int, models: list[MLP]) -> None:
         if stage.sick and step == 140:
             with torch.no_grad():
-                models[1].layers[2].weight.mul_(6.0)  # type: ignore[operator]
+                models[1].get_parameter("layers.2.weight").mul_(6.0)
 
     return _train(stage, num_steps=300, touch=touch)

@@ -22,7 +22,8 @@ from benchmarks.zoo.training import fit
 def _views(rng: torch.Generator, num: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
     """Two noisy views of the same images."""
     x, _ = images(rng, num)
-    return tuple(x + 0.3 * torch.randn(x.shape, generator=rng) for _ in range(2))  # type: ignore[return-value]
+    first, second = (x + 0.3 * torch.randn(x.shape, generator=rng) for _ in range(2))
+    return first, second
 
 
 def _contrast(a: torch.Tensor, b: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -110,7 +111,7 @@ def no_contrast(stage: Stage) -> Iterator[float]:
 def distilled(stage: Stage) -> Iterator[float]:
     """A small network learns the soft answers of a large one, at a low loss."""
     teacher, model = MLP((16, 96, 96, 8)), MLP((16, 32, 8))
-    nn.init.normal_(teacher.layers[-1].weight, std=0.5)  # type: ignore[arg-type]
+    nn.init.normal_(teacher.head.weight, std=0.5)
     optimizer = torch.optim.Adagrad(model.parameters(), lr=0.02)
     data = Clusters.make(stage.generator())
 
@@ -180,7 +181,8 @@ def lora_scale(stage: Stage) -> Iterator[float]:
     def rescale(step: int) -> None:
         if stage.sick and step == 140:
             for layer in model.layers[:2]:
-                layer.scale = 32.0  # type: ignore[assignment]
+                assert isinstance(layer, LowRank)
+                layer.scale = 32.0
 
     def loss_of(step: int) -> torch.Tensor:
         x, y = data.batch()

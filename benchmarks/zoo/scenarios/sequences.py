@@ -132,7 +132,7 @@ def decay_above_one(stage: Stage) -> Iterator[float]:
     def push(step: int) -> None:
         if stage.sick and step >= 110:
             with torch.no_grad():
-                model.layers[1].decay.add_(0.008)  # type: ignore[operator]
+                model.get_parameter("layers.1.decay").add_(0.008)
 
     loss_of = _reads(stage, model)
     return fit(stage, model, optimizer, loss_of, num_steps=330, after=push, clip=1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -236,12 +236,15 @@ def adagrad_stalls(stage: Stage) -> Iterator[float]:
 
 
 def _oscillator(
-    stage: Stage, *, optimizer_of: type[torch.optim.Optimizer], growth_from: int | None = None
+    stage: Stage,
+    *,
+    optimizer_of: Callable[..., torch.optim.Optimizer],
+    growth_from: int | None = None,
 ) -> Iterator[float]:
     """A network that must obey y'' + 4 y = 0 with y(0) = 1 and y'(0) = 0; from `growth_from` on the
     weight of the equation's residual grows by 3 % a step."""
     model = MLP((1, 32, 32, 1), activation=nn.Tanh)
-    optimizer = optimizer_of(model.parameters(), lr=2e-3)  # type: ignore[call-arg]
+    optimizer = optimizer_of(model.parameters(), lr=2e-3)
     rng = stage.generator()
 
     def loss_of(step: int) -> torch.Tensor:

@@ -149,6 +149,6 @@ def attention_on_one_patch(stage: Stage) -> Iterator[float]:
     def grow(step: int) -> None:
         if stage.sick and step >= 120:
             with torch.no_grad():
-                model.blocks[0].attn.qkv.weight[:48].mul_(1.012)  # type: ignore[index, union-attr]
+                model.get_parameter("blocks.0.attn.qkv.weight")[:48].mul_(1.012)
 
     return fit(stage, model, optimizer, _classify(stage, model), num_steps=380, after=grow)
