@@ -55,3 +55,14 @@ def test_a_batch_of_small_outputs_is_quiet() -> None:
     trace = small_updates(160)
     trace.scale(f"activation:{LAYER}", np.where(np.arange(160) == FIRST, 1e-3, 1.0))
     assert told_by("fading", trace) == []
+
+
+def test_of_activations_that_fade_together_the_first_is_named() -> None:
+    """What a layer loses is lost to all after it; a quarter before it has kept its size."""
+    trace = small_updates(160)
+    names = trace.names("activation")
+    for place, name in enumerate(names[4:-1]):
+        rows = np.clip(np.arange(160) - FIRST, 0, 40)
+        trace.scale(name, np.power(0.9 - 0.005 * (place % 2), rows, dtype=np.float64))
+    told = told_by("fading", trace)
+    assert names_of(told[:1], trace) == names[4:5]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.detectors.traces import Trace, changes_of, healthy, opened
+from tests.detectors.traces import Trace, changes_of, healthy, opened, told_by
 
 
 def _ramp(rows: int, first: int, doubling: float) -> np.ndarray:
@@ -70,3 +70,26 @@ def test_a_weight_that_grows_up_from_zero_is_quiet() -> None:
     trace.scale("weight:blocks.0.mlp.up.weight", small)
     trace.scale("activation:blocks.0.mlp.up", small)
     assert opened(trace) == []
+
+
+def test_of_layers_that_grow_together_the_first_in_the_flow_is_named() -> None:
+    """Though noise lets a later one be seen to leave before it."""
+    trace = healthy(200)
+    names = trace.names("activation")
+    for name in names[5:]:
+        trace.scale(name, np.exp2(np.maximum(np.arange(200) - 80, 0) / 10))
+    noise = np.exp2(np.random.default_rng(2).normal(0, 0.25, 200))
+    trace.scale(names[5], noise)
+    (incident,) = opened(trace)
+    assert (incident.kind, incident.group) == ("explosion", names[5].partition(":")[2])
+
+
+def test_gradients_that_grow_while_nothing_is_learned_are_told() -> None:
+    """A hundred times what they were; while the loss falls it would be learning."""
+    trace = healthy(300)
+    for name in trace.names("gradient"):
+        trace.scale(name, np.exp2(np.clip(np.arange(300) - 160, 0, 70) / 10))
+    found = told_by("growth", trace)
+    assert {f.kind for f in found} == {"explosion"}
+    trace.scalars["loss"] = np.geomspace(5.0, 0.5, 300)
+    assert told_by("growth", trace) == []

@@ -110,3 +110,62 @@ def test_the_sentence_speaks_of_the_place_not_of_a_jump() -> None:
         f"from step {FIRST}"
     )
     assert 14 < float(ratio) < 18
+
+
+def test_growth_that_is_slow_makes_no_room_for_itself() -> None:
+    """Twice as large every eight rows, the scale of its place does not grow along."""
+    trace = small_updates(160)
+    trace.scale(f"gradient:{LAYER}.weight", _ramp(160, octaves=6.0, rows_an_octave=8))
+    (finding, *_) = told_by("lone", trace)
+    assert (finding.kind, names_of([finding], trace)) == (
+        "gradient_spike",
+        [f"gradient:{LAYER}.weight"],
+    )
+    assert finding.step < FIRST + 36
+
+
+def test_a_gradient_that_sinks_alone_has_vanished() -> None:
+    """On its twentieth row, dated to the first."""
+    trace = small_updates(160)
+    trace.scale(f"gradient:{LAYER}.weight", 1 / 16.0, FIRST)
+    (finding,) = told_by("lone", trace)
+    assert (finding.kind, finding.severity) == ("vanishing_gradient", "warning")
+    assert names_of([finding], trace) == [f"gradient:{LAYER}.weight"]
+    assert (finding.onset_step, finding.step) == (FIRST, FIRST + 19)
+
+
+def test_the_sentence_says_how_far_below() -> None:
+    """And of what."""
+    trace = small_updates(160)
+    trace.scale(f"gradient:{LAYER}.weight", 1 / 16.0, FIRST)
+    (change,) = [c for c in changes_of(trace) if c.transition == "opened"]
+    below = 1 / change.incident.evidence["ratio"]
+    assert change.sentence.startswith(
+        f"The gradient of {LAYER} stands {below:.1f}x below its usual place among the others "
+        f"from step {FIRST}"
+    )
+
+
+def test_of_activations_that_sink_together_the_first_is_named() -> None:
+    """All from one layer on, up to the last; the quarter before it has stayed."""
+    trace = small_updates(160)
+    names = trace.names("activation")
+    for name in names[4:]:
+        trace.scale(name, _ramp(160, octaves=-5.0, rows_an_octave=4))
+    told = told_by("lone", trace)
+    assert {f.kind for f in told} == {"representation_collapse"}
+    assert names_of(told[:1], trace) == names[4:5]
+
+
+def test_gradients_that_sink_together_are_quiet() -> None:
+    """Converging shrinks all of them; so do all but a few."""
+    trace = small_updates(160)
+    for name in trace.names("gradient")[:11]:
+        trace.scale(name, 1 / 16.0, FIRST)
+    assert told_by("lone", trace) == []
+
+
+def _ramp(num_rows: int, *, octaves: float, rows_an_octave: int) -> np.ndarray:
+    """Factors that double, or halve, every so many rows from the first on, up to a limit."""
+    grown = np.maximum(np.arange(num_rows) - FIRST, 0) / rows_an_octave
+    return np.exp2(np.sign(octaves) * np.minimum(grown, abs(octaves)))

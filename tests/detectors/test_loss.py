@@ -138,3 +138,14 @@ def test_a_level_of_players_means_nothing() -> None:
     trace = _forgetful()
     trace.scalars["reward"] = np.ones(220)
     assert told_by("loss", trace) == []
+
+
+def test_a_slow_rise_in_that_noise_is_divergence() -> None:
+    """Forty rows long: the calm losses rise along, and the best level does not."""
+    trace = _forgetful(first=10_000)
+    trace.scalars["loss"] += np.clip((np.arange(220) - 120) / 40, 0.0, 1.0)
+    found = told_by("loss", trace)
+    assert found[0].kind == "divergence"
+    assert 140 < found[0].step < 190
+    trace.scalars["loss"][121:] -= np.clip((np.arange(121, 220) - 120) / 40, 0.0, 1.0) * 0.55
+    assert told_by("loss", trace) == []

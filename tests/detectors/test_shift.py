@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from foreshock_service.domain.facts import RunFacts
 
 from tests.detectors.faults import shifted_updates, small_updates
-from tests.detectors.traces import opened, told_by
+from tests.detectors.traces import Trace, opened, told_by
 
 
 def test_a_level_that_quadruples_is_told() -> None:
@@ -59,3 +60,32 @@ def test_a_rate_that_runs_to_zero_is_quiet() -> None:
     trace = small_updates()
     trace.scalars["lr"] = 1e-3 * np.clip(1 - (np.arange(200) - 150) / 45, 1e-4, 1.0)
     assert told_by("shift", trace) == []
+
+
+def test_growth_over_a_hundred_rows_is_told_where_the_rate_is_logged() -> None:
+    """Twice as large every sixteen rows: no six rows stand above the forty before them."""
+    trace = _growing("AdamW")
+    found = told_by("shift", trace)
+    assert {f.kind for f in found} == {"update_too_large"}
+    assert 180 < found[0].step < 240
+    assert 160 < found[0].onset_step < found[0].step
+    del trace.scalars["lr"]
+    assert told_by("shift", trace) == []
+
+
+def test_updates_that_grow_with_the_gradient_are_quiet_while_something_is_learned() -> None:
+    """SGD leaves a saddle so; without progress it is told of it too."""
+    trace = _growing("SGD")
+    assert told_by("shift", trace) != []
+    trace.scalars["loss"] *= np.linspace(1.0, 0.5, 300)
+    assert told_by("shift", trace) == []
+
+
+def _growing(optimizer: str) -> Trace:
+    """All updates double every sixteen rows from row 160 on, at one rate."""
+    trace = small_updates(300)
+    trace.facts = RunFacts(optimizer=optimizer)
+    trace.scalars["lr"] = np.full(300, 1e-3)
+    for name in trace.names("update"):
+        trace.scale(name, np.exp2(np.maximum(np.arange(300) - 160, 0) / 16))
+    return trace

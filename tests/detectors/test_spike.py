@@ -94,3 +94,17 @@ def test_an_input_that_jumps_is_told_while_the_loss_falls() -> None:
     for name in trace.names("activation"):
         trace.scale(name, np.where(np.arange(120) == 80, 6.0, 1.0))
     assert {(f.kind, f.step) for f in told_by("spike", trace)} == {("bad_batch", 80)}
+
+
+def test_of_gradients_that_jump_alike_the_one_nearest_to_the_loss_is_named() -> None:
+    """A factor comes to all that lie beyond it, and noise decides which is the largest."""
+    trace = healthy(200)
+    names = trace.names("gradient")
+    for name in names[:5]:
+        trace.scale(name, np.where(np.arange(200) == 150, 64.0, 1.0))
+    for name in names[5:]:
+        trace.scale(name, 0.05)
+    (first, *_) = told_by("spike", trace)
+    assert first.kind == "gradient_spike"
+    named = [f for f in told_by("spike", trace) if f.series is not None]
+    assert trace.schema.series[named[0].series or 0].name in names[4]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from foreshock_service.incidents.verdict import sentence
 
-from tests.detectors.traces import healthy, opened, told_by
+from tests.detectors.traces import Trace, healthy, names_of, opened, told_by
 
 
 def test_gradients_that_vanish_with_depth() -> None:
@@ -51,12 +52,53 @@ def test_a_frozen_parameter_has_no_gradient_at_all() -> None:
 
 
 def test_converging_shrinks_all_gradients_alike() -> None:
-    """A million times smaller everywhere is success."""
-    trace = healthy(300)
-    for series in trace.schema.series:
-        if series.kind == "gradient":
-            trace.scale(f"gradient:{series.name}", np.exp2(-np.arange(300) / 12))
+    """A million times smaller everywhere is success, if the loss has followed."""
+    trace = _shrinking()
+    trace.scalars["loss"] *= np.exp2(-np.arange(300) / 24)
     assert opened(trace) == []
+
+
+def test_converging_upon_a_loss_that_cannot_fall_is_quiet() -> None:
+    """All of the data in every batch: such a loss has a floor, and no noise upon it."""
+    trace = _shrinking()
+    trace.scalars["loss"] = 2 + 3 * np.exp(-np.arange(300) / 50)
+    assert opened(trace) == []
+
+
+def test_gradients_that_all_vanish_under_a_loss_with_more_to_learn_are_told() -> None:
+    """Batches still differ, so their gradients cannot all be nought."""
+    trace = healthy(300)
+    for name in trace.names("gradient"):
+        trace.scale(name, 1e-4, 200)
+    (incident,) = opened(trace)
+    assert (incident.kind, incident.severity, incident.group) == (
+        "vanishing_gradient",
+        "warning",
+        None,
+    )
+    assert (incident.onset_step, incident.opened_step) == (200, 223)
+    left = incident.evidence["ratio"]
+    assert sentence(incident).startswith(
+        f"All gradients have fallen to {left:.3g} of their size since step 200"
+    )
+
+
+def test_of_gradients_that_fall_later_the_one_nearest_to_the_loss_is_named() -> None:
+    """It is on the way to all the others."""
+    trace = healthy(120)
+    names = trace.names("gradient")
+    for name in names[:7]:
+        trace.scale(name, 1e-4, 60)
+    (first, *_) = told_by("vanishing", trace)
+    assert names_of([first], trace) == [names[6]]
+
+
+def _shrinking() -> Trace:
+    """All gradients shrink by 25 octaves in 300 rows."""
+    trace = healthy(300)
+    for name in trace.names("gradient"):
+        trace.scale(name, np.exp2(-np.arange(300) / 12))
+    return trace
 
 
 def test_units_that_die_are_found_against_the_start() -> None:

@@ -30,7 +30,8 @@ def _texts(node: ast.AST) -> Iterator[str]:
 
 
 def _kinds_in(source: str) -> Iterator[str]:
-    """Strings that are passed as `kind=`, and those that a variable called `kind` is set to."""
+    """Strings that are passed as `kind=`, those that a variable called `kind` is set to, and those
+    of a constant whose name ends so in the plural."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.keyword) and node.arg == "kind":
             yield from _texts(node.value)
@@ -38,6 +39,8 @@ def _kinds_in(source: str) -> Iterator[str]:
         if isinstance(node, ast.For):
             targets = [node.target]
         names = {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target).endswith("_KINDS"):
+            yield from _texts(node)
         if "kind" in names and isinstance(node, ast.Assign | ast.For):
             yield from _texts(node.value if isinstance(node, ast.Assign) else node.iter)
 

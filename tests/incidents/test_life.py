@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from foreshock_service.domain.incidents import State
 from foreshock_service.incidents.lifecycle import acknowledge, resolve
-from foreshock_service.incidents.names import family_of, module_of
+from foreshock_service.incidents.names import family_of, module_of, tensor_of
 from foreshock_service.pipeline.session import DetectionSession
 
 from tests.detectors.traces import changes_of, healthy, opened
@@ -134,14 +134,20 @@ def test_acknowledging_marks_and_resolving_closes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("series", "module", "family"),
+    ("series", "module", "tensor", "family"),
     [
-        ("gradient:blocks.3.attn.qkv.weight", "blocks.3.attn.qkv", "attn.qkv"),
-        ("activation:layers.3", "layers.3", None),
-        ("activation:encoder.rnn[0]", "encoder.rnn", None),
-        ("weight:head.weight", "head", None),
+        (
+            "gradient:blocks.3.attn.qkv.weight",
+            "blocks.3.attn.qkv",
+            "blocks.3.attn.qkv.weight",
+            "attn.qkv",
+        ),
+        ("activation:layers.3", "layers.3", "layers.3", None),
+        ("activation:encoder.rnn[0]", "encoder.rnn", "encoder.rnn", None),
+        ("weight:book.codes", "book", "book.codes", None),
     ],
 )
-def test_names(series: str, module: str, family: str | None) -> None:
-    """A parameter is about its module, and a module in a block has a family."""
-    assert (module_of(series), family_of(module)) == (module, family)
+def test_names(series: str, module: str, tensor: str, family: str | None) -> None:
+    """A parameter is about its module, of which it may be one of several, and a module in a block
+    has a family."""
+    assert (module_of(series), tensor_of(series), family_of(module)) == (module, tensor, family)

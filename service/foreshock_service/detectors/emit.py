@@ -14,6 +14,26 @@ from foreshock_service.domain.frames import Frame
 
 MAX_FINDINGS: Final = 8
 """Of one rule on one row. When a thousand series leave at once, the first eight tell the story."""
+ALIKE_OCTAVES: Final = 1.0
+
+
+def with_alike(mask: Bools, octaves: Floats, among: Bools) -> Bools:
+    """The masked series, and of some others those that have moved as far to an octave, though noise
+    or a row too few keeps a rule from telling of them yet [series]."""
+    if not any_of(mask):
+        return mask
+    least = octaves[mask].max() - ALIKE_OCTAVES
+    return np.asarray(mask | (among & (octaves > least)))
+
+
+def by_size_then_flow(mask: Bools, octaves: Floats, flow: npt.NDArray[np.int64]) -> Floats:
+    """An order for `series_findings` [series]: the masked series that have moved the furthest, and
+    of those within an octave of them the first in the flow of a step, for what one layer does to
+    its size comes with the same factor out of all that follow."""
+    size = np.where(mask, np.nan_to_num(octaves), 0.0)
+    largest = size.max(initial=0.0)
+    # Flows are ranks from 0 up, so that these come before all sizes.
+    return np.where(size > largest - ALIKE_OCTAVES, flow - flow.size - largest, -size)
 
 
 def series_findings(

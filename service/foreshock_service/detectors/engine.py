@@ -20,7 +20,7 @@ from foreshock_service.detectors.streak import Streaks
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
-from foreshock_service.domain.incidents import Departure
+from foreshock_service.domain.incidents import Departure, latest_together
 
 DEPARTED_SHARE: Final = 0.5
 DEPARTED_STAY: Final = 0.6
@@ -50,6 +50,7 @@ class Engine:
         )
         self._departed = Streaks()
         self._leapt = Streaks()
+        self._step = 0
 
     def push(self, frame: Frame) -> list[Finding]:
         """Findings of the next frame, which its baselines learn afterwards."""
@@ -61,6 +62,7 @@ class Engine:
     def _push(self, frame: Frame) -> list[Finding]:
         baselines = self.baselines
         baselines.read(frame)
+        self._step = frame.step
         fresh = ((detector, self._make(detector.name)) for detector in self._detectors)
         self._announced.begin(frame, baselines, fresh)
         findings = [f for d in self._detectors for f in d.observe(frame, baselines)]
@@ -93,13 +95,18 @@ class Engine:
         self.baselines.freeze(mask)
 
     def departures(self) -> tuple[Departure, ...]:
-        """Series outside their baseline on the newest row, first to leave first, then by flow."""
+        """Series outside their baseline on the newest row: those that left first, together, in the
+        order of the flow, then the others, first to leave first."""
         layout, row = self.baselines.layout, self.baselines.row
         which = np.flatnonzero(self._departed.rows > 0)
         growth = self.baselines.growth()
         # What had drifted and then leaps has left with the leap: the incident is about that.
         since = np.where(self._leapt.rows > 0, self._leapt.since, self._departed.since)
-        order = np.lexsort((layout.flow[which], since[which]))
+        if not which.size:
+            return ()
+        left = since[which]
+        followed = np.maximum(left, latest_together(int(left.min()), self._step))
+        order = np.lexsort((layout.flow[which], followed))
         return tuple(
             Departure(
                 series=f"{layout.keys[i][0]}:{layout.keys[i][1]}",

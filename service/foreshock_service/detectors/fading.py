@@ -1,15 +1,17 @@
 """Fading: layers whose weights or outputs shrink away while the rest of the network goes on.
 
 `representation_collapse`, a warning, on 12 measured rows: a weight matrix stands 1.75 octaves
-below the largest level that it has had, or an activation 3, and the median one of its kind has
-fallen by no more than half of that. A decay that is far too strong, a gain that goes to nought, a
-part of the loss that is gone: what a layer says becomes small, then the same for all inputs.
+below the largest level that it has had, or an activation 3, and the median matrix, or a quarter of
+the activations, has fallen by no more than half of that: what one layer loses is lost to all after
+it. A decay that is far too strong, a gain that goes to nought, a part of the loss that is gone:
+what a layer says becomes small, then the same for all inputs.
 
 The level is the running average over 8 rows, so that a single row says nothing; the outputs of the
 network are left out, since targets near zero make them small. In sound training activations fall by
 up to 2.5 octaves from their peak and matrices by 1.4.
 
-Names the tensors that have fallen furthest, weights before what they put out.
+Names the tensors that have fallen furthest, of those that fell alike the first in the flow, and
+weights before what they put out.
 Source: Lyle et al. 2023 (arXiv 2303.01486) for shrinking representations; the limits are ours, from
 runs of small networks.
 """
@@ -23,18 +25,20 @@ from typing import Final
 import numpy as np
 
 from foreshock_service.detectors.baseline import START_ROWS, Baselines
-from foreshock_service.detectors.emit import series_findings
+from foreshock_service.detectors.emit import by_size_then_flow, series_findings, with_alike
 from foreshock_service.detectors.layout import ACTIVATION, WEIGHT
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools, Floats, any_of, middle
+from foreshock_service.detectors.row import Bools, Floats, any_of, lower_quartile, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "fading"
+WEIGHTS_FIRST: Final = 1e3
+"""Octaves that no fall reaches: a weight that fades is the cause of what it makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +79,14 @@ class Fading:
         weights = layout.matrices[WEIGHT]
         outputs = self._hidden.of(layout)
         faded = np.zeros(layout.num_series, np.bool_)
-        for which, octaves in (
-            (weights, limits.weight_octaves),
-            (outputs, limits.activation_octaves),
+        for which, octaves, usual in (
+            (weights, limits.weight_octaves, middle),
+            (outputs, limits.activation_octaves, lower_quartile),
         ):
             falls = fall[which]
             sinks = falls > octaves
             if any_of(sinks):
-                common = middle(falls[np.isfinite(falls)])
+                common = usual(falls[np.isfinite(falls)])
                 faded[which] = sinks & ~(common > limits.common_share * falls)
         if not any_of(faded) and not self._fading.running:
             return []
@@ -96,11 +100,14 @@ class Fading:
         lasting = self._fading.lasting(self._limits.rows)
         if not any_of(lasting):
             return []
-        weights_first = np.where(layout.kind_masks[WEIGHT], 1e3, 0.0)
+        if not any_of(lasting & layout.kind_masks[WEIGHT]):
+            outputs = layout.kind_masks[ACTIVATION] & ~layout.is_output
+            lasting = with_alike(lasting, fall, outputs)
+        weights_first = np.where(layout.kind_masks[WEIGHT], WEIGHTS_FIRST, 0.0)
         return series_findings(
             frame,
             lasting,
-            order=-(weights_first + np.nan_to_num(fall)),
+            order=by_size_then_flow(lasting, fall + weights_first, layout.flow),
             detector=NAME,
             kind="representation_collapse",
             severity=Severity.WARNING,
@@ -108,7 +115,7 @@ class Fading:
             value=row.rms,
             baseline=np.exp2(self._highest["level"]),
             score=fall,
-            since=self._fading.since,
+            since=np.where(self._fading.rows > 0, self._fading.since, frame.step),
         )
 
     def state(self) -> State:

@@ -1,15 +1,23 @@
-"""Lone tensors: one that leaves its place among its peers, and stays away.
+"""Lone tensors: those that leave their place among their peers, and stay away.
 
 The place of a matrix' gradient or update, or of an activation, is its log2 rms less the median
-one's of its kind, so that what a batch, a rate or a loss does to all is not in it. On 3 measured
-rows in a row it stands 3 octaves (an activation 2.5) and 6 scales above its usual place, and an
-octave above its own centre, for where all others fall nobody rose: `gradient_spike` for a gradient,
-`update_too_large` for an update, `explosion` for an activation other than the deepest; warnings.
-One that moves alone has a wrong sum, a wrong scale or a group of its own.
+one's of its kind, so that what a batch, a rate or a loss does to all is not in it.
 
-The usual place is an average over about 48 rows. It does not learn from rows that are away, until
-96 of them have made a new normal. One row is left to `spike`, growth that builds up to `growth`.
+- On 3 measured rows in a row it stands 3 octaves (an activation 2.5) and 6 scales above its usual
+  place, and an octave above its own centre, for where all others fall nobody rose: `gradient_spike`
+  for a gradient, `update_too_large` for an update, `explosion` for an activation other than the
+  deepest; warnings. One that moves alone has a wrong sum, a wrong scale or a group of its own.
+- On 20 rows a gradient or such an activation stands as far below, though a quarter of its kind has
+  stayed: `vanishing_gradient`, `representation_collapse`; warnings. What one layer loses is lost to
+  all that comes after it, so that half of them may sink together.
+
+Of those that moved alike the first in the flow of a step is named. The usual place is an average
+over about 128 rows, its scale one of winsorised distances, so that a slow growth does not make room
+for itself. It does not learn from rows that are away, until 96 of them have made a new normal. One
+row is left to `spike`, growth of all to `growth`.
 Source: ours; small-batch noise moves healthy matrices together, and single ones for a row or two.
+Places of sound runs stay within 2.5 octaves of such an average for updates, 2 for activations and
+1.5 for gradients; and none sank by one.
 """
 
 from __future__ import annotations
@@ -19,14 +27,16 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from foreshock_service.detectors.baseline import RMS, Baselines
-from foreshock_service.detectors.emit import series_findings
+from foreshock_service.detectors.emit import by_size_then_flow, series_findings, with_alike
+from foreshock_service.detectors.forecast import overflow
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, UPDATE, Indices, Layout
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools, Floats, all_of, any_of, middle
+from foreshock_service.detectors.row import Bools, Floats, all_of, any_of, lower_quartile, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
@@ -35,7 +45,16 @@ from foreshock_service.domain.frames import Frame
 NAME: Final = "lone"
 WATCHED: Final = (ACTIVATION, GRADIENT, UPDATE)
 
-PLACE_ROWS: Final = 48
+RISEN_KINDS: Final = (
+    (ACTIVATION, "explosion"),
+    (GRADIENT, "gradient_spike"),
+    (UPDATE, "update_too_large"),
+)
+SUNK_KINDS: Final = ((ACTIVATION, "representation_collapse"), (GRADIENT, "vanishing_gradient"))
+PLACE_ROWS: Final = 128
+YOUNG_ROWS: Final = 48
+WINSOR_SCALES: Final = 2.0
+"""Distances count for the scale up to this; all of them in the first rows."""
 SCALE_FLOOR: Final = 0.1
 NOBODY: Final[Indices] = np.zeros(0, np.int64)
 NOWHERE: Final[Floats] = np.zeros(0)
@@ -53,6 +72,10 @@ class LoneThresholds(Thresholds):
     )
     among: int = threshold(3, "count", "tensors of its kind that must be known", guard=True)
     rows: int = threshold(3, "rows", "so long must it last")
+    below_octaves: float = threshold(
+        3.0, "octaves", "a gradient or an activation below its usual place among its peers"
+    )
+    below_rows: int = threshold(20, "rows", "so long must that last")
     first_rows: int = threshold(32, "rows", "rows of a tensor before it is judged")
     new_normal_rows: int = threshold(96, "rows", "a place kept for so long is a new normal")
 
@@ -66,8 +89,12 @@ class Lone:
     def __init__(self, limits: LoneThresholds | None = None) -> None:
         self._limits = limits or LoneThresholds()
         self._usual = SeriesMemory("rows", "place", "scale")
-        self._away = Streaks()
+        self._risen = Streaks()
+        self._sunk = Streaks()
         self._needed = PerLayout(self._octaves)
+        self._can_sink = PerLayout(
+            lambda layout: layout.of_kind(*(of for of, _ in SUNK_KINDS)) & ~layout.is_output
+        )
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -79,7 +106,8 @@ class Lone:
         rows, usual_place = np.fmax(usual["rows"][series], 0.0), usual["place"][series]
         above = place - usual_place
         # One call of numpy costs as much as a hundred series: most rows have none far above.
-        if any_of(above > self._needed.of(layout)[series]) or self._away.running:
+        far = above.max() - above.min() > self._limits.activation_octaves
+        if far or self._risen.running or self._sunk.running:
             found, learns = self._judge(frame, baselines, series, place, above)
             if not all_of(learns):
                 series, place = series[learns], place[learns]
@@ -92,45 +120,65 @@ class Lone:
     def _judge(
         self, frame: Frame, baselines: Baselines, series: Indices, place: Floats, above: Floats
     ) -> tuple[list[Finding], Bools]:
-        """What is told of the row, and which of the matrices learn their place from it."""
+        """What is told of the row, and which of the tensors learn their place from it."""
         layout, limits, usual = baselines.layout, self._limits, self._usual
-        scale = np.maximum(usual["scale"][series], SCALE_FLOOR)
-        far = (
-            (usual["rows"][series] >= limits.first_rows)
-            & (above > self._needed.of(layout)[series])
-            & (above > limits.significance * scale)
-            & (baselines.deviation()[series] > limits.own_octaves)
-        )
-        away, known = np.zeros((2, layout.num_series), np.bool_)
-        away[series], known[series] = far, True
-        self._away.update(layout, holds=away, measured=known, step=frame.step)
-        learns = ~(far & (self._away.rows[series] < limits.new_normal_rows))
-        lasting = self._away.lasting(limits.rows)
+        below = self._below_those_that_stayed(layout.kind[series], above)
+        scale = limits.significance * np.maximum(usual["scale"][series], SCALE_FLOOR)
+        known = usual["rows"][series] >= limits.first_rows
+        own = baselines.deviation()[series]
+        risen = known & (above > np.maximum(self._needed.of(layout)[series], scale))
+        risen &= own > limits.own_octaves
+        sunk = known & (below > np.maximum(limits.below_octaves, scale))
+        sunk &= self._can_sink.of(layout)[series] & (own < -limits.own_octaves)
+        learns = np.ones(series.size, np.bool_)
         found: list[Finding] = []
-        if not any_of(lasting):
-            return found, learns
-        everywhere = np.full((2, layout.num_series), np.nan)
-        everywhere[:, series] = place, above
-        place, above = everywhere
-        for of, kind in (
-            (ACTIVATION, "explosion"),
-            (GRADIENT, "gradient_spike"),
-            (UPDATE, "update_too_large"),
+        for streaks, holds, moved, sign, rows, kinds in (
+            (self._risen, risen, above, 1.0, limits.rows, RISEN_KINDS),
+            (self._sunk, sunk, below, -1.0, limits.below_rows, SUNK_KINDS),
         ):
-            found += series_findings(
-                frame,
-                lasting & layout.kind_masks[of],
-                order=-np.nan_to_num(above),
-                detector=NAME,
-                kind=kind,
-                severity=Severity.WARNING,
-                statistic="place",
-                value=np.exp2(place),
-                baseline=np.exp2(place - above),
-                score=above,
-                since=self._away.since,
-            )
+            away, measured = np.zeros((2, layout.num_series), np.bool_)
+            away[series], measured[series] = holds, True
+            streaks.update(layout, holds=away, measured=measured, step=frame.step)
+            learns &= ~(holds & (streaks.rows[series] < limits.new_normal_rows))
+            lasting = streaks.lasting(rows)
+            if not any_of(lasting):
+                continue
+            octaves, places = np.full((2, layout.num_series), np.nan)
+            octaves[series], places[series] = moved, place
+            for of, kind in kinds:
+                mine = layout.kind_masks[of] & ~layout.is_output
+                also = mine & (octaves > limits.own_octaves)
+                told = with_alike(mine & lasting, octaves, also)
+                found += series_findings(
+                    frame,
+                    told,
+                    order=by_size_then_flow(told, octaves, layout.flow),
+                    detector=NAME,
+                    kind=kind,
+                    severity=Severity.WARNING,
+                    statistic="place",
+                    value=np.exp2(places),
+                    baseline=np.exp2(places - sign * octaves),
+                    score=octaves,
+                    since=np.where(streaks.rows > 0, streaks.since, frame.step),
+                    evidence=self._forecast(baselines, kind, told, frame.step),
+                )
         return found, learns
+
+    def _below_those_that_stayed(self, kinds: npt.NDArray[np.int8], above: Floats) -> Floats:
+        """Octaves below the usual place, as the quarter of a tensor's kind sees it that has sunk
+        the least [tensors]: where half of them sink, a median may sink with them or stay."""
+        below = -above
+        for kind in WATCHED:
+            mine = kinds == kind
+            if any_of(mine):
+                below[mine] -= min(0.0, lower_quartile(below[mine]))
+        return below
+
+    def _forecast(
+        self, baselines: Baselines, kind: str, told: Bools, step: int
+    ) -> dict[str, float | int | str]:
+        return overflow(baselines, told, self._risen, step=step) if kind == "explosion" else {}
 
     def _octaves(self, layout: Layout) -> Floats:
         """Above their usual places [series]; outputs grow from near zero as they learn."""
@@ -163,15 +211,21 @@ class Lone:
         weight = np.maximum(1.0 / (rows + 1.0), 1.0 / PLACE_ROWS)
         off = place - usual_place
         usual["place"][series] = usual_place + weight * off
+        bound = np.where(rows < YOUNG_ROWS, np.inf, WINSOR_SCALES * np.maximum(scale, SCALE_FLOOR))
         # Mean absolute deviation to standard deviation of a normal: sqrt(pi / 2).
-        usual["scale"][series] = scale + weight * (1.2533 * np.abs(off) - scale)
+        usual["scale"][series] = scale + weight * (1.2533 * np.minimum(np.abs(off), bound) - scale)
         usual["rows"][series] = rows + 1.0
 
     def state(self) -> State:
         """The usual places and the streaks."""
-        return {"usual": self._usual.state(), "away": self._away.state()}
+        return {
+            "usual": self._usual.state(),
+            "risen": self._risen.state(),
+            "sunk": self._sunk.state(),
+        }
 
     def restore(self, state: State) -> None:
         """Take up a state."""
         self._usual.restore(state["usual"])
-        self._away.restore(state["away"])
+        self._risen.restore(state["risen"])
+        self._sunk.restore(state["sunk"])

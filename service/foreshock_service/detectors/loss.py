@@ -12,7 +12,8 @@ something, which it does not for players and rewards, or if the run was joined i
 - `loss_spike` (warning): 3 of the last 5 rows are damaged.
 - `divergence` (critical): damage has lasted 20 rows, or the level of the last 16 rows has risen
   above the best level by 50 % of the progress, 8 sigma and 15 %, and still stands 16 rows later; or
-  it stands for so long 8 times above the largest of the first 32 losses, progress or none.
+  it stands for so long 8 times above the largest of the first 32 losses, progress or none; or,
+  where noise is large, by 70 % of the progress, 3 sigma, 15 % and the tail.
 
 A loss that is on its way back (30 % of it) is no divergence, nor one that repeats the first rows of
 the run: that is a new start in the same log, and everything is learned anew.
@@ -162,7 +163,12 @@ class Loss:
             # A loss that never fell has nothing to lose: only a change beyond all it ever did.
             bar = max(bar, 2 * self._limits.sigmas * sigma, 0.5 * abs(calm))
         damaged, told = damage > bar or self._leaps(loss, calm, damage, progress), loss
-        if not damaged and levels_count and self._sinks(calm, sigma, progress):
+        sunk = self._noisy_level() - calm
+        if (
+            not damaged
+            and levels_count
+            and self._undoes(sunk, calm, sigma, progress, self._tails[0])
+        ):
             # What is told is the level: a single row of it may well lie below the calm ones.
             damaged, told = True, self._noisy_level()
         if self._damaged_rows and len(self._since_onset) < self._limits.lasting_rows:
@@ -197,6 +203,9 @@ class Loss:
             drift_bar = min(drift_bar, near_zero)
         drifted = progress > self._limits.sigmas * sigma and level - self._best > drift_bar
         drifted |= level > self._limits.outgrown_factor * self._first_largest
+        drifted |= levels_count and self._undoes(
+            level - self._best, self._best, sigma, progress, self._tail
+        )
         self._worst_level = max(self._worst_level, level) if damaged or drifted else level
         self._drift_rows = self._drift_rows + 1 if drifted else 0
         if not damaged:
@@ -250,17 +259,19 @@ class Loss:
             and damage > limits.leap_share * progress > 0
         )
 
-    def _sinks(self, calm: float, sigma: float, progress: float) -> bool:
-        """A level of noisy losses that undoes most of the progress, though no row stands out."""
+    def _undoes(
+        self, rise: float, level: float, sigma: float, progress: float, tail: float
+    ) -> bool:
+        """Whether a rise above a level undoes most of the progress, though no row stands out."""
         limits = self._limits
         bar = max(
             limits.sunk_sigmas * sigma,
-            limits.share_of_level * abs(calm),
+            limits.share_of_level * abs(level),
             limits.sunk_share * progress,
-            self._tails[0],
+            tail,
         )
         learned = max(limits.sunk_sigmas * sigma, limits.sunk_learned * abs(self._start))
-        return progress > learned and self._noisy_level() - calm > bar
+        return progress > learned and rise > bar
 
     def _noisy_level(self) -> float:
         return median(self._recent.values()[-self._limits.sunk_rows :])

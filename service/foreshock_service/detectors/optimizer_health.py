@@ -41,6 +41,7 @@ from foreshock_service.detectors.row import Bools, Floats, Row, all_of, any_of, 
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
+    OF_THEIR_OWN_SIZE,
     LoggedRate,
     MatrixSizes,
     is_one_of,
@@ -53,9 +54,6 @@ from foreshock_service.domain.frames import Frame
 
 NAME: Final = "optimizer_health"
 
-_SCALING: Final = (
-    "adam", "amsgrad", "lamb", "lion", "muon", "rmsprop", "adagrad", "adafactor", "prodigy",
-)  # fmt: skip
 _FIRST_IS_RATE: Final = ("adam", "amsgrad", "adagrad")
 _RMSPROP_ALPHA: Final = 0.99
 """PyTorch's default, for runs that do not say theirs."""
@@ -154,7 +152,7 @@ class OptimizerHealth:
         rows = memory["rows"][i]
         if not all_of(rows > 0) or self._fallen.running:
             return False
-        scaling = is_one_of(facts, _SCALING)
+        scaling = is_one_of(facts, OF_THEIR_OWN_SIZE)
         levels = [memory[name][i] for name in ("x", "y", "g")]
         fall = levels[0] - sizes.by_rate
         far = fall if scaling else levels[1] - sizes.by_gradient
@@ -175,7 +173,7 @@ class OptimizerHealth:
         self, frame: Frame, layout: Layout, sizes: MatrixSizes, facts: RunFacts, *, known_rate: bool
     ) -> list[Finding]:
         limits, memory = self._limits, self._memory
-        scaling = is_one_of(facts, _SCALING)
+        scaling = is_one_of(facts, OF_THEIR_OWN_SIZE)
         if not scaling and "sgd" not in facts.optimizer.lower():
             return []
         i = sizes.update

@@ -19,6 +19,11 @@ OF_LEVEL: Final = 0.1
 OF_START: Final = 0.02
 """A fall by so much of the level and of the first losses: a loss near zero falls by a tenth all the
 time."""
+LONG_ROWS: Final = 140
+"""Losses over which a slow learner is looked at; the oldest 34 are compared with the newest 8."""
+LONG_LEVEL_ROWS: Final = 34
+LEARNED: Final = 0.05
+"""Of the level; 100 rows of growth that learn nothing are no learning."""
 SURE_ERRORS: Final = 2.0
 """And by so many standard errors: one that wavers around zero falls by all of it."""
 
@@ -28,6 +33,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._losses = Window(ROWS)
+        self._long = Window(LONG_ROWS)
         self._start = Window(LEVEL_ROWS)
 
     def follow(self, loss: float | None) -> None:
@@ -35,6 +41,7 @@ class Progress:
         if loss is None or not math.isfinite(loss):
             return
         self._losses.add(loss)
+        self._long.add(loss)
         if len(self._start) < LEVEL_ROWS:
             self._start.add(loss)
 
@@ -49,19 +56,44 @@ class Progress:
         sure = SURE_ERRORS * _error_of_levels(values)
         return fall > max(OF_LEVEL * abs(before), OF_START * abs(self._start.median()), sure)
 
+    @property
+    def has_learned(self) -> bool:
+        """Whether the loss has come down over some hundred rows, be it too slowly to see that it
+        falls; also while there are too few to say."""
+        values = self._long.values()
+        if len(values) < LONG_LEVEL_ROWS + LEVEL_ROWS:
+            return True
+        before, now = median(values[:LONG_LEVEL_ROWS]), median(values[-LEVEL_ROWS:])
+        return now < before - LEARNED * abs(before)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the loss has kept half of its level of a hundred rows ago, far from nought, and
+        still differs from batch to batch: then there is something left to learn."""
+        values, newest = self._long.values(), self._losses.values()
+        if len(values) < LONG_LEVEL_ROWS + LEVEL_ROWS:
+            return False
+        before, now = median(values[:LONG_LEVEL_ROWS]), median(values[-LEVEL_ROWS:])
+        far = now > 0.1 * self._start.median() > 0
+        return far and now > 0.5 * before and _noise(newest) > 0.005 * now
+
     def state(self) -> Any:
         """Everything that `restore` needs."""
-        return [self._losses.state(), self._start.state()]
+        return [self._losses.state(), self._start.state(), self._long.state()]
 
     def restore(self, state: Any) -> None:
         """Take up a state."""
         self._losses.restore(state[0])
         self._start.restore(state[1])
+        self._long.restore(state[2])
 
 
 def _error_of_levels(values: list[float]) -> float:
     """The standard error of the difference of two medians, from the noise from row to row."""
-    steps = [abs(b - a) for a, b in pairwise(values)]
-    noise = MAD_TO_SIGMA * median(steps) / math.sqrt(2.0)
     # A median is a quarter less sure than a mean.
-    return 1.25 * noise * math.sqrt(2.0 / LEVEL_ROWS)
+    return 1.25 * _noise(values) * math.sqrt(2.0 / LEVEL_ROWS)
+
+
+def _noise(values: list[float]) -> float:
+    """The standard deviation from row to row."""
+    return MAD_TO_SIGMA * median([abs(b - a) for a, b in pairwise(values)]) / math.sqrt(2.0)

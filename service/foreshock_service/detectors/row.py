@@ -118,6 +118,11 @@ def middle(values: Floats) -> float:
     return float(0.5 * (np.maximum.reduce(parted[:half]) + parted[half]))
 
 
+def lower_quartile(values: Floats) -> float:
+    """What a quarter of finite values lie below: where half of them moved, a median may be any."""
+    return float(np.partition(values, values.size // 4)[values.size // 4])
+
+
 def row_of(frame: Frame, layout: Layout) -> Row:
     """Derive rms, l2 and abs_max in float64: the square of a large float32 would overflow."""
     table = frame.stats.T.astype(np.float64, order="C")

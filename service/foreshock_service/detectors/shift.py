@@ -6,6 +6,10 @@ rows before them, by 3 robust deviations of these rows, and half an octave above
 Without a logged rate a schedule cannot be told from a fault, so the level must also be
 above everything that the run has shown. A run that logs one now and then is judged on those rows.
 
+Slower growth is told 2.5 octaves above a level of 34 rows that lie 100 rows back, where the rate is
+logged. Updates that follow the gradient, as those of SGD do, grow so where a network leaves a
+saddle: of them nothing is told while the loss has come down by 5 % in that time.
+
 `updates` tells of single updates beyond the largest of a hundred; where updates are noisy, a level
 that moved by as much is plain long before a row of it stands out.
 Source: ours; a sum over replicas, accumulated batches that are not divided, or averages that were
@@ -23,7 +27,9 @@ from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
+    OF_THEIR_OWN_SIZE,
     LoggedRate,
+    is_one_of,
     median_update,
     size_finding,
 )
@@ -43,6 +49,10 @@ class ShiftThresholds(Thresholds):
     above_largest: float = threshold(0.5, "octaves", "a row of it above the largest of them")
     new_rows: int = threshold(6, "rows", "that make the new level")
     before_rows: int = threshold(34, "rows", "that make the one before")
+    slow_octaves: float = threshold(
+        2.5, "octaves", "the new level above one of long ago, where the rate is logged"
+    )
+    slow_rows: int = threshold(100, "rows", "between a level and the one of long ago")
     settled_rows: int = threshold(8, "rows", "first updates that are no measure")
 
 
@@ -59,9 +69,11 @@ class Shift:
         self._clear()
 
     def _clear(self) -> None:
-        self._sizes = Window(self._limits.new_rows + self._limits.before_rows)
-        self._undivided = Window(self._limits.new_rows + self._limits.before_rows)
-        self._steps = Window(self._limits.new_rows)
+        limits = self._limits
+        num_rows = limits.new_rows + limits.slow_rows + limits.before_rows
+        self._sizes = Window(num_rows)
+        self._undivided = Window(num_rows)
+        self._steps = Window(num_rows)
         self._largest = -math.inf
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -77,33 +89,25 @@ class Shift:
         self._rows += 1
         if self._rows <= limits.settled_rows:
             return []
-        sizes = self._sizes.values()
-        if len(sizes) == limits.new_rows + limits.before_rows:
-            self._largest = max(self._largest, sizes[0])
         self._sizes.add(update.size - (math.log2(rate) if rate is not None else 0.0))
         self._undivided.add(update.size)
         self._steps.add(frame.step)
-        sizes = self._sizes.values()
-        if len(sizes) < limits.new_rows + limits.before_rows:
+        num, latest = len(self._sizes), limits.new_rows + limits.before_rows
+        if num < latest:
             return []
-        before, new = sizes[: limits.before_rows], sizes[limits.before_rows :]
-        level = median(new)
-        largest = max(before) if rate is not None else max(*before, self._largest)
-        # First what hardly any row passes and takes no sorting of the many.
-        if not level > largest + limits.above_largest:
-            return []
-        usual = median(before)
-        undivided = self._undivided.values()
-        rose = median(undivided[limits.before_rows :]) - median(undivided[: limits.before_rows])
-        shifted = (
-            # A rate that runs to zero leaves momentum behind: the updates themselves must grow.
-            rose > 0.5 * limits.octaves
-            and level - usual > limits.octaves
-            and level - usual > limits.significance * spread(before, usual)
+        if num > latest:
+            self._largest = max(self._largest, self._sizes.values()[-latest - 1])
+        least = -math.inf if rate is not None else self._largest
+        shift = self._since(num - latest, limits.octaves, least)
+        slow = rate is not None and num == latest + limits.slow_rows
+        explained = (
+            not is_one_of(baselines.facts, OF_THEIR_OWN_SIZE) and baselines.progress.has_learned
         )
-        if not shifted:
+        if shift is None and slow and not explained:
+            shift = self._since(0, limits.slow_octaves)
+        if shift is None:
             return []
-        first = next(i for i, x in enumerate(new) if x > largest)
+        level, usual, step = shift
         return [
             size_finding(
                 frame,
@@ -112,9 +116,42 @@ class Shift:
                 statistic="update_size",
                 size=level,
                 usual=usual,
-                onset_step=int(self._steps.values()[first]),
+                onset_step=step,
             )
         ]
+
+    @staticmethod
+    def _learning_explains(baselines: Baselines) -> bool:
+        """Updates that follow the gradient grow where a network leaves a saddle."""
+        own_size = is_one_of(baselines.facts, OF_THEIR_OWN_SIZE)
+        return not own_size and baselines.progress.has_learned
+
+    def _since(
+        self, start: int, octaves: float, least: float = -math.inf
+    ) -> tuple[float, float, int] | None:
+        """The newest level, that of the rows from `start` on, and the step that first stood above
+        them and `least`; None where the newest level does not."""
+        limits, sizes, num = self._limits, self._sizes.values(), len(self._sizes)
+        end = start + limits.before_rows
+        before = sizes[start:end]
+        level, largest = median(sizes[-limits.new_rows :]), max(*before, least)
+        # First what hardly any row passes and takes no sorting of the many.
+        if not level > largest + limits.above_largest:
+            return None
+        usual, undivided = median(before), self._undivided.values()
+        rose = median(undivided[-limits.new_rows :]) - median(undivided[start:end])
+        shifted = (
+            # A rate that runs to zero leaves momentum behind: the updates themselves must grow.
+            rose > 0.5 * octaves
+            and level - usual > octaves
+            and level - usual > limits.significance * spread(before, usual)
+        )
+        if not shifted:
+            return None
+        # Noise takes single rows above early on, and below later: two in a row below are before it.
+        below = [size <= largest for size in sizes]
+        first = max((i + 2 for i in range(end, num - 1) if below[i] and below[i + 1]), default=end)
+        return level, usual, int(self._steps.values()[min(first, num - 1)])
 
     def state(self) -> State:
         """The windows."""

@@ -3,7 +3,8 @@
 - `gradient_spike` of the run: the global gradient norm (logged, or from the tensors' l2) is 15
   times its median of 64 rows, or 12 times twice in 5 rows; beyond 5 sigma; and twice the largest
   of the last 128 rows. Names the tensors with the largest ratio to their own normal, never
-  the largest norm: a head's norm is large every day.
+  the largest norm, which a head has every day; of those that jumped alike, to an octave, the one
+  nearest to the loss, since what is too large there is as large in all that it comes to.
 - `gradient_spike` of a tensor: 48 times its centre, 8 scales, twice its own peak, while the median
   gradient is below 4 times its centre.
 - `bad_batch`: activations jump by 4 times, 8 scales and twice their peak together with the gradient
@@ -28,7 +29,7 @@ from typing import Final
 import numpy as np
 
 from foreshock_service.detectors.baseline import YOUNG_ROWS, Baselines
-from foreshock_service.detectors.emit import run_finding, series_findings
+from foreshock_service.detectors.emit import by_size_then_flow, run_finding, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, any_of
@@ -160,10 +161,13 @@ class Spike:
 
     def _gradient_findings(self, frame: Frame, baselines: Baselines, mask: Bools) -> list[Finding]:
         deviation = baselines.deviation()
+        if not any_of(mask):
+            return []
+        order = by_size_then_flow(mask, deviation, baselines.layout.flow)
         return series_findings(
             frame,
             mask,
-            order=-np.nan_to_num(deviation),
+            order=order,
             detector=NAME,
             kind="gradient_spike",
             severity=Severity.WARNING,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,11 @@ from foreshock_service.detectors.row import Floats, Row, all_of, any_of, middle
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
+
+OF_THEIR_OWN_SIZE: Final = (
+    "adam", "amsgrad", "lamb", "lion", "muon", "rmsprop", "adagrad", "adafactor", "prodigy",
+)  # fmt: skip
+"""Optimizers that divide by the size of the gradient, so that no gradient makes updates grow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

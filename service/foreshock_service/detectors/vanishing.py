@@ -3,9 +3,12 @@
 - `vanishing_gradient`, by depth: at least 3 weight matrices and a tenth of them have a gradient rms
   below 1e-5 of the largest one's, on 24 rows.
 - `vanishing_gradient`, by own past: a matrix' gradient has fallen 10 octaves below its start while
-  the median matrix has not followed (it must be 7 octaves below the common fall), on 24 rows; or it
-  was alive and is exactly zero on 10 rows, and twice as long as ever before, while others live.
-  Converging shrinks all alike: quiet.
+  others have not followed (it must be 7 octaves below the quarter of them that fell the least), on
+  24 rows; or it was alive and is exactly zero on 10 rows, and twice as long as ever before, while
+  others live. Converging shrinks all alike: quiet.
+- `vanishing_gradient`, of all (a warning): the median gradient is 8 octaves below its slow centre
+  on 24 rows, though the loss keeps half of its level of a hundred rows ago and a tenth of its
+  first, and still differs from batch to batch. Converging takes the loss along, or its noise.
 - `dead_units`: the share of zeros of an activation exceeds max(0.85, start + 0.15), or that of its
   inactive units max(0.5, start + 0.25), on 20 rows. Half zeros is what a ReLU does.
 
@@ -24,11 +27,11 @@ from typing import Final
 import numpy as np
 
 from foreshock_service.detectors.baseline import START_ROWS, YOUNG_ROWS, Baselines
-from foreshock_service.detectors.emit import series_findings
+from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
 from foreshock_service.detectors.pauses import Pauses
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools, Floats, any_of
+from foreshock_service.detectors.row import Bools, Floats, any_of, lower_quartile, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
@@ -53,6 +56,9 @@ class VanishingThresholds(Thresholds):
     longest: float = threshold(
         2.0, "times", "and beyond the longest pause that it came back from", guard=True
     )
+    all_octaves: float = threshold(
+        8.0, "octaves", "the median gradient below its slow centre, while the loss stays"
+    )
     dead_rows: int = threshold(20, "rows", "so long must units be dead")
     dead_zeros: float = threshold(0.85, "share", "of an activation's elements are zero")
     dead_zeros_above_start: float = threshold(
@@ -74,11 +80,45 @@ class Vanishing:
         self._limits = limits or VanishingThresholds()
         self._small = Streaks()
         self._zero = Pauses()
+        self._all_rows, self._all_since = 0, 0
         self._dead = Streaks()
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
-        return [*self._gradients(frame, baselines), *self._units(frame, baselines)]
+        return [
+            *self._gradients(frame, baselines),
+            *self._all_gradients(frame, baselines),
+            *self._units(frame, baselines),
+        ]
+
+    def _all_gradients(self, frame: Frame, baselines: Baselines) -> list[Finding]:
+        limits, matrices = self._limits, baselines.layout.matrices[GRADIENT]
+        growth = baselines.growth()[matrices]
+        known = np.isfinite(growth)
+        if not any_of(known):
+            return []
+        fall = -middle(growth[known])
+        holds = fall > limits.all_octaves and baselines.progress.is_stuck
+        if holds and self._all_rows == 0:
+            self._all_since = frame.step
+        self._all_rows = self._all_rows + 1 if holds else 0
+        if self._all_rows < limits.depth_rows:
+            return []
+        size = middle(baselines.logs()[matrices][known])
+        return [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind="vanishing_gradient",
+                severity=Severity.WARNING,
+                statistic="rms",
+                value=2.0**size,
+                baseline=2.0 ** (size + fall),
+                score=fall,
+                onset_step=self._all_since,
+                evidence={"cause": "all"},
+            )
+        ]
 
     def _gradients(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row, limits = baselines.layout, baselines.row, self._limits
@@ -115,7 +155,7 @@ class Vanishing:
         """Gradients that have fallen far, and further than all of them [matrices]."""
         fallen = known & (fall > self._limits.past_octaves)
         if any_of(fallen):
-            common = max(float(np.nanmedian(fall[known])), 0.0)
+            common = max(lower_quartile(fall[known & np.isfinite(fall)]), 0.0)
             fallen &= np.nan_to_num(fall) - common > self._limits.common_octaves
         return np.asarray(fallen)
 
@@ -128,16 +168,21 @@ class Vanishing:
             return []
         small, zero = self._small, self._zero.streaks
         since = np.where(small.rows >= limits.depth_rows, small.since, zero.since)
+        layout, start = baselines.layout, baselines.value("start")
+        # What was small with depth began at the input; what fell later did so on its way from the
+        # loss, and all that lies beyond fell with it.
+        fell = start - baselines.logs() > limits.past_octaves
+        order = np.where(fell, layout.flow - layout.num_series, layout.depth)
         return series_findings(
             frame,
             mask,
-            order=baselines.layout.depth,
+            order=order,
             detector=NAME,
             kind="vanishing_gradient",
             severity=Severity.CRITICAL,
             statistic="rms",
             value=baselines.row.rms,
-            baseline=np.exp2(baselines.value("start")),
+            baseline=np.exp2(start),
             since=since,
         )
 
@@ -179,6 +224,7 @@ class Vanishing:
         return {
             "small": self._small.state(),
             "zero": self._zero.state(),
+            "all": [self._all_rows, self._all_since],
             "dead": self._dead.state(),
         }
 
@@ -186,4 +232,5 @@ class Vanishing:
         """Take up a state."""
         self._small.restore(state["small"])
         self._zero.restore(state["zero"])
+        self._all_rows, self._all_since = (int(n) for n in state["all"])
         self._dead.restore(state["dead"])

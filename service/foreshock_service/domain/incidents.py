@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from foreshock_service.domain.findings import Severity
 
@@ -31,6 +32,10 @@ class Transition(StrEnum):
     RESOLVED = "resolved"
 
 
+TIE_STEPS: Final = 2
+TIE_SHARE: Final = 0.5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Departure:
     """A series at the step at which it left its baseline, in the order of leaving."""
@@ -41,6 +46,13 @@ class Departure:
     statistic: str
     ratio: float
     """Value over baseline at the newest step, inf where the value is not finite."""
+
+
+def latest_together(first: int, now: int) -> int:
+    """The last step at which a series may have left to have left together with one that left at
+    step `first`, as it looks at step `now`: noise delays the sight of slow growth, of one series
+    more than of another, by as much as half of the time that has passed."""
+    return first + max(TIE_STEPS, int(TIE_SHARE * max(now - first, 0)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,9 @@ Rules, in this order:
    leave is what overflowed further on.
 2. Gradient spikes: the first activation that jumped with them, since gradients are made of what
    came forward; else the tensor with the largest ratio to its own normal, never the largest norm.
-3. Everything else: the earliest departure. Departures come ordered by step, then by the flow of a
-   step: activations from the input up, gradients from the loss down, then updates and weights.
+3. Everything else: the earliest departure. First come those that left together, in the order of the
+   flow of a step: activations from the input up, gradients from the loss down, then updates and
+   weights; the later ones follow by step.
    A parameter's departure counts before those of what is computed from it, so when a module's
    weight or update is among the first, the module is the root and not the logits behind it.
 
@@ -26,16 +27,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from foreshock_service.domain.incidents import Departure
+from foreshock_service.domain.incidents import Departure, latest_together
 from foreshock_service.incidents.names import family_of, module_of
 
 GLOBAL_SHARE: Final = 0.5
-TIE_STEPS: Final = 2
 HUGE: Final = 256.0
 JUMP: Final = 4.0
 """What an activation must have grown by to explain a spike of the gradients."""
-TIE_SHARE: Final = 0.25
-"""Departures within a quarter of the incident's age of the first one have left together."""
 NOBODYS_KINDS: Final = frozenset({"plateau", "update_too_small"})
 NAMED_BY_RULE: Final = frozenset(
     {
@@ -102,9 +100,8 @@ def attribute(
     pool = list(departures) or list(named)
     if not pool:
         return NOBODY
-    first = pool[0].step
-    slack = max(TIE_STEPS, int(TIE_SHARE * max(step - first, 0)))
-    leaders = [d for d in pool if d.step <= first + slack]
+    first = min(d.step for d in pool)
+    leaders = [d for d in pool if d.step <= latest_together(first, step)]
     if kind in LOSS_KINDS and len(leaders) < 2:
         return NOBODY
     if num_series > 4 and len(leaders) >= GLOBAL_SHARE * num_series:
@@ -137,7 +134,7 @@ def _claim(leaders: Sequence[Departure]) -> Cause:
         if d.series.startswith(("weight:", "update:"))
     ]
     module = Counter(parameters).most_common(1)[0][0] if parameters else modules[0]
-    first = leaders[0].step
+    first = next(d.step for d, m in zip(leaders, modules, strict=True) if m == module)
     inner = [
         m
         for d, m in zip(leaders, modules, strict=True)

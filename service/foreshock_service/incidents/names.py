@@ -15,6 +15,12 @@ def module_of(series: str) -> str:
     return head or name
 
 
+def tensor_of(series: str) -> str:
+    """A parameter's name, of which there may be several in a module; else the module's."""
+    kind, _, name = series.partition(":")
+    return module_of(series) if kind in ("activation", "activation_grad") else name
+
+
 def family_of(module: str) -> str | None:
     """What a module is called in every block: `attn.qkv` for `blocks.3.attn.qkv`; None: no block.
 

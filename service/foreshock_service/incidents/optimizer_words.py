@@ -3,17 +3,7 @@
 from __future__ import annotations
 
 from foreshock_service.domain.incidents import Incident
-from foreshock_service.incidents.phrases import number, plain, subject, times
-
-
-def place(incident: Incident, what: str) -> str:
-    """A tensor that left its place among its peers: how far it jumped itself nobody says."""
-    ratio = number(incident, "ratio")
-    size = "" if ratio is None else f" {times(ratio)}"
-    return (
-        f"The {what} of {incident.group or 'one layer'} stands{size} above its usual place "
-        f"among the others from step {incident.onset_step}"
-    )
+from foreshock_service.incidents.phrases import number, place, plain, subject, times
 
 
 def large_update(incident: Incident) -> str:

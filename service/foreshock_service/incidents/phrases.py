@@ -29,3 +29,15 @@ def times(ratio: float) -> str:
 def plain(value: float) -> str:
     """A number with the three digits that are known."""
     return f"{value:.3g}"
+
+
+def place(incident: Incident, what: str) -> str:
+    """A tensor that left its place among its peers: how far it moved itself nobody says."""
+    ratio, side = number(incident, "ratio"), "above"
+    if ratio is not None and 0 < ratio < 1:
+        ratio, side = 1 / ratio, "below"
+    size = "" if ratio is None else f" {times(ratio)}"
+    return (
+        f"The {what} of {incident.group or 'one layer'} stands{size} {side} its usual place "
+        f"among the others from step {incident.onset_step}"
+    )

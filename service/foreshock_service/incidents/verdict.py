@@ -8,7 +8,7 @@ from typing import Final
 from foreshock_service.domain.incidents import Incident, State, Transition
 from foreshock_service.incidents import optimizer_words, silent_client_words
 from foreshock_service.incidents.names import whose
-from foreshock_service.incidents.phrases import number, plain, subject, times
+from foreshock_service.incidents.phrases import number, place, plain, subject, times
 
 
 def sentence(incident: Incident, transition: Transition | None = None) -> str:
@@ -76,7 +76,7 @@ def _growth(incident: Incident) -> str:
     if incident.evidence.get("statistic") == "depth_growth":
         return _depth(incident)
     if incident.evidence.get("statistic") == "place":
-        return optimizer_words.place(incident, "output")
+        return place(incident, "output")
     where = f"from step {incident.onset_step}"
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
         return f"{subject(incident)} left its baseline{_peak(incident)}"
@@ -117,7 +117,7 @@ def _non_finite(incident: Incident) -> str:
 
 def _gradient(incident: Incident) -> str:
     if incident.evidence.get("statistic") == "place":
-        return optimizer_words.place(incident, "gradient")
+        return place(incident, "gradient")
     ratio = number(incident, "ratio")
     size = "" if ratio is None else f" to {times(ratio)} its usual size"
     if incident.group is None:
@@ -162,6 +162,14 @@ def _divergence(incident: Incident) -> str:
 
 
 def _vanishing(incident: Incident) -> str:
+    if incident.evidence.get("statistic") == "place":
+        return place(incident, "gradient")
+    ratio = number(incident, "ratio")
+    if incident.evidence.get("cause") == "all" and ratio is not None:
+        return (
+            f"All gradients have fallen to {plain(ratio)} of their size since step "
+            f"{incident.onset_step}, though the loss has more to learn"
+        )
     count = incident.num_affected
     where = incident.group or "Several layers"
     others = f" and {count - 1} more" if incident.group and count > 1 else ""
@@ -260,6 +268,8 @@ def _drift(incident: Incident) -> str:
 def _collapse(incident: Incident) -> str:
     if incident.evidence.get("detector") == "fading":
         return _fading(incident)
+    if incident.evidence.get("statistic") == "place":
+        return place(incident, "output")
     if incident.evidence.get("cause") == "symmetry":
         return (
             f"All elements of {subject(incident)} are the same since step {incident.onset_step}: "
