@@ -337,7 +337,8 @@ def _taught(stage: Stage, student: nn.Module, *, reordered_at: int | None = None
             if reordered_at is not None and step >= reordered_at:
                 goal = goal[..., order]
         own = (student(x) / 4).log_softmax(-1)
-        return 16 * functional.kl_div(own, goal, reduction="none").sum(-1).mean()
+        apart: torch.Tensor = functional.kl_div(own, goal, reduction="none").sum(-1).mean()
+        return 16 * apart
 
     return loss_of
 
