@@ -292,7 +292,8 @@ def _rewarded(
         entropy = -(mine.exp() * mine).sum(-1).detach().mean()
         logged.update(reward=reward.mean(), kl=apart.detach().mean(), entropy=entropy)
         gain = reward - reward.mean()
-        return -(gain * told).mean() + penalty(step) * apart.mean()
+        loss: torch.Tensor = penalty(step) * apart.mean() - (gain * told).mean()
+        return loss
 
     return loss_of, lambda: logged
 

@@ -237,8 +237,8 @@ def restored_prefixes(stage: Stage) -> Iterator[float]:
     arch="ALiBi decoder, fine-tuned", optimizer="RAdam",
 )  # fmt: skip
 def forgetting(stage: Stage) -> Iterator[float]:
-    """From step 120 on eight texts are to be forgotten, by climbing their loss beside what is learned.
-    Nothing bounds the climb, and after a while all else is forgotten with it."""
+    """From step 120 on eight texts are to be forgotten, by climbing their loss beside what is
+    learned. Nothing bounds the climb, and after a while all else is forgotten with it."""
     model = trained(stage, Decoder(layers=2, rotary=False))
     optimizer = torch.optim.RAdam(model.parameters(), lr=2e-3)
     loss_of, _ = reads(stage, model)
