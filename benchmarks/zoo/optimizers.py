@@ -201,3 +201,78 @@ def _learning(optimizer: torch.optim.Optimizer) -> Iterator[tuple[dict[str, Any]
         for p in group["params"]:
             if p.grad is not None:
                 yield group, p
+
+
+class LayerwiseAdam(torch.optim.Optimizer):
+    """LAMB: Adam's step, scaled by the size of the tensor over that of the step (You et al. 2020).
+    A tensor of nought is not scaled, unless `zero_safe` is False."""
+
+    def __init__(
+        self, params: Any, lr: float, *, decay: float = 0.01, zero_safe: bool = True
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": decay, "zero_safe": zero_safe})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One update; takes no closure."""
+        for group, p in _learning(self):
+            state = self.state[p]
+            mean = state.setdefault("mean", torch.zeros_like(p))
+            square = state.setdefault("square", torch.zeros_like(p))
+            state["num"] = num = state.get("num", 0) + 1
+            mean.lerp_(p.grad, 0.1)
+            square.lerp_(p.grad.square(), 0.01)
+            step = mean / (1 - 0.9**num) / ((square / (1 - 0.99**num)).sqrt() + 1e-6)
+            step = step + group["weight_decay"] * p
+            size = float(p.norm().clamp(max=10.0))
+            trust = size / (float(step.norm()) + 1e-12)
+            p.sub_(group["lr"] * (1.0 if size == 0 and group["zero_safe"] else trust) * step)
+
+
+class ScheduleFree(torch.optim.Optimizer):
+    """Adam without a schedule: gradients are taken between a fast point and its running mean
+    (Defazio et al. 2024). The weights are the point where gradients are taken."""
+
+    def __init__(self, params: Any, lr: float, *, momentum: float = 0.9, warmup: int = 20) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "warmup": warmup})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One update; takes no closure."""
+        for group, p in _learning(self):
+            state = self.state[p]
+            fast = state.setdefault("fast", p.detach().clone())
+            mean = state.setdefault("mean", p.detach().clone())
+            square = state.setdefault("square", torch.zeros_like(p))
+            state["num"] = num = state.get("num", 0) + 1
+            square.lerp_(p.grad.square(), 0.01)
+            rate = group["lr"] * min(1.0, num / group["warmup"])
+            fast.sub_(rate * p.grad / ((square / (1 - 0.99**num)).sqrt() + 1e-8))
+            mean.lerp_(fast, 1 / num)
+            p.copy_(torch.lerp(fast, mean, group["momentum"]))
+
+
+class Adan(torch.optim.Optimizer):
+    """Adam with a momentum of the gradient's change (Xie et al. 2022)."""
+
+    def __init__(self, params: Any, lr: float, *, decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One update; takes no closure."""
+        for group, p in _learning(self):
+            state = self.state[p]
+            last = state.setdefault("last", p.grad.clone())
+            mean, change, square = (
+                state.setdefault(name, torch.zeros_like(p)) for name in ("mean", "change", "square")
+            )
+            state["num"] = num = state.get("num", 0) + 1
+            moved = p.grad - last
+            mean.lerp_(p.grad, 0.02)
+            change.lerp_(moved, 0.08)
+            square.lerp_((p.grad + 0.92 * moved).square(), 0.01)
+            ahead = mean / (1 - 0.98**num) + 0.92 * change / (1 - 0.92**num)
+            p.sub_(group["lr"] * ahead / ((square / (1 - 0.99**num)).sqrt() + 1e-8))
+            p.div_(1 + group["lr"] * group["weight_decay"])
+            last.copy_(p.grad)
