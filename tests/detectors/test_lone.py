@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from tests.detectors.faults import FIRST, LAYER, lonely_update, small_updates
 from tests.detectors.traces import changes_of, names_of, opened, told_by
@@ -139,7 +140,7 @@ def test_the_sentence_says_how_far_below() -> None:
     trace = small_updates(160)
     trace.scale(f"gradient:{LAYER}.weight", 1 / 16.0, FIRST)
     (change,) = [c for c in changes_of(trace) if c.transition == "opened"]
-    below = 1 / change.incident.evidence["ratio"]
+    below = 1 / float(change.incident.evidence["ratio"])
     assert change.sentence.startswith(
         f"The gradient of {LAYER} stands {below:.1f}x below its usual place among the others "
         f"from step {FIRST}"
@@ -165,7 +166,7 @@ def test_gradients_that_sink_together_are_quiet() -> None:
     assert told_by("lone", trace) == []
 
 
-def _ramp(num_rows: int, *, octaves: float, rows_an_octave: int) -> np.ndarray:
+def _ramp(num_rows: int, *, octaves: float, rows_an_octave: int) -> npt.NDArray[np.float64]:
     """Factors that double, or halve, every so many rows from the first on, up to a limit."""
     grown = np.maximum(np.arange(num_rows) - FIRST, 0) / rows_an_octave
-    return np.exp2(np.sign(octaves) * np.minimum(grown, abs(octaves)))
+    return np.asarray(np.exp2(np.sign(octaves) * np.minimum(grown, abs(octaves))))

@@ -5,6 +5,10 @@ a weight that is logged once a rank (`rank0/...`, `rank1/...`) differs between r
 0.2 % in rms, on 2 rows. Synchronous data parallelism keeps replicas bit-identical, so any lasting
 difference is a fault: a process that missed an update, other random numbers, a broken link.
 
+Ranks that take local steps part on purpose and meet again. So 2 rows are enough only of ranks that
+had the same weights on 8 rows before; others must be apart for 24 rows. Both must last twice as long
+as any time apart that ended.
+
 Names the weights that differ most.
 Source: the invariant of synchronous data parallelism; the slack covers rounded statistics.
 """
@@ -38,6 +42,11 @@ class ReplicasThresholds(Thresholds):
 
     slack: float = threshold(0.002, "share", "ranks whose rms differ by more no longer agree")
     rows: int = threshold(2, "rows", "so long must they differ")
+    settled_rows: int = threshold(8, "rows", "that ranks were alike for, which then should stay so")
+    unsettled_rows: int = threshold(24, "rows", "so long must others differ", guard=True)
+    longest: float = threshold(
+        2.0, "times", "and beyond the longest time apart that ended", guard=True
+    )
 
 
 class Replicas:
@@ -50,6 +59,9 @@ class Replicas:
         self._limits = limits or ReplicasThresholds()
         self._rows = 0
         self._since = 0
+        self._together = 0
+        self._settled = False
+        self._longest_apart = 0
         self._layout: Layout | None = None
         self._twin: Indices = np.zeros(0, np.int64)
         self._has_twins = False
@@ -69,12 +81,16 @@ class Replicas:
         differs = np.where(self._twin >= 0, np.nan_to_num(differs), 0.0)
         apart = differs > self._limits.slack
         if spread == 0.0 and not apart.any():
-            self._rows = 0
+            self._longest_apart = max(self._longest_apart, self._rows)
+            self._rows, self._together = 0, self._together + 1
             return []
         if self._rows == 0:
             self._since = frame.step
+            self._settled = self._together >= self._limits.settled_rows
+            self._together = 0
         self._rows += 1
-        if self._rows < self._limits.rows:
+        least = self._limits.rows if self._settled else self._limits.unsettled_rows
+        if self._rows < max(least, self._limits.longest * self._longest_apart):
             return []
         found = series_findings(
             frame,
@@ -105,12 +121,17 @@ class Replicas:
         return found
 
     def state(self) -> State:
-        """The streak."""
-        return {"streak": [self._rows, self._since]}
+        """The streak, and those before it."""
+        return {
+            "streak": [self._rows, self._since],
+            "before": [self._together, int(self._settled), self._longest_apart],
+        }
 
     def restore(self, state: State) -> None:
         """Take up a state."""
         self._rows, self._since = state["streak"]
+        self._together, settled, self._longest_apart = state["before"]
+        self._settled = bool(settled)
 
 
 def _twins(layout: Layout) -> Indices:
