@@ -149,3 +149,13 @@ def test_a_slow_rise_in_that_noise_is_divergence() -> None:
     assert 140 < found[0].step < 190
     trace.scalars["loss"][121:] -= np.clip((np.arange(121, 220) - 120) / 40, 0.0, 1.0) * 0.55
     assert told_by("loss", trace) == []
+
+
+def test_two_rows_are_enough_of_plain_damage() -> None:
+    """Whoever waits for a third has lost it."""
+    trace = healthy(200)
+    trace.scalars["loss"][120:122] += 5.0
+    (finding,) = told_by("loss", trace)
+    assert (finding.kind, finding.onset_step, finding.step) == ("loss_spike", 120, 121)
+    trace.scalars["loss"][121] -= 5.0
+    assert told_by("loss", trace) == []

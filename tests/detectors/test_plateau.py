@@ -81,3 +81,10 @@ def test_a_mostly_frozen_run_is_quiet() -> None:
     for name in trace.names("update")[:-2]:
         trace.scale(name, 0.0)
     assert told_by("plateau", trace) == []
+
+
+def test_a_loss_that_is_one_number_is_told() -> None:
+    """Both sides of a difference are the same thing, say: there is no noise to hide in."""
+    trace = stuck_loss()
+    trace.scalars["loss"][:] = np.log(2.0)
+    assert [f.kind for f in told_by("plateau", trace)] == ["plateau"]

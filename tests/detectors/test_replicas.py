@@ -77,3 +77,32 @@ def test_a_checksum_that_is_no_number_hides_no_difference() -> None:
     trace = parted_replicas()
     trace.scalars = {"weight_checksum_rank2": np.full(100, np.nan), **trace.scalars}
     assert len(told_by("replicas", trace)) == 1
+
+
+def test_ranks_that_take_local_steps_are_quiet() -> None:
+    """Twelve steps each for itself, then the mean of them, from the first step on."""
+    trace = _meeting(every=12, until=400)
+    assert told_by("replicas", trace) == []
+
+
+def test_ranks_that_no_longer_meet_are_told() -> None:
+    """After twice the time that they were ever apart for."""
+    (finding,) = told_by("replicas", _meeting(every=12, until=120))
+    assert finding.onset_step == 121
+    assert finding.step == 121 + 23
+
+
+def test_ranks_that_never_were_alike_are_told() -> None:
+    """Nobody synchronised them."""
+    (finding,) = told_by("replicas", _meeting(every=1000, until=0))
+    assert (finding.onset_step, finding.step) == (1, 24)
+
+
+def _meeting(*, every: int, until: int) -> Trace:
+    """Two ranks whose weights are the same on some steps alone, and on no later ones."""
+    trace = healthy(240)
+    steps = np.arange(240)
+    apart = (steps % every != 0) | (steps > until)
+    trace.scalars["weight_checksum_rank0"] = 1.0 + steps
+    trace.scalars["weight_checksum_rank1"] = 1.0 + steps + 0.25 * apart
+    return trace

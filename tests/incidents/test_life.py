@@ -51,7 +51,7 @@ def test_what_joins_a_relapse_is_news_also_if_it_was_there_before() -> None:
     trace.scalars["loss"][176:184] += 30
     told = [(c.transition, c.step, c.incident.kinds[-1]) for c in changes_of(trace)]
     assert [item for item in told if item[1] == 168] == []
-    assert ("escalated", 178, "loss_spike") in told
+    assert ("escalated", 177, "loss_spike") in told
 
 
 def test_a_kind_that_comes_with_a_relapse_is_recorded_and_told() -> None:

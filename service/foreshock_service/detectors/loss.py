@@ -9,7 +9,7 @@ Where noise hides single rows, a median of 8 that undoes 70 % of the progress is
 3 sigma, 15 %, and more than the tail was before these rows. It counts where the level means
 something, which it does not for players and rewards, or if the run was joined in its middle.
 
-- `loss_spike` (warning): 3 of the last 5 rows are damaged.
+- `loss_spike` (warning): 3 of the last 5 rows are damaged, or 2 of them by twice as much.
 - `divergence` (critical): damage has lasted 20 rows, or the level of the last 16 rows has risen
   above the best level by 50 % of the progress, 8 sigma and 15 %, and still stands 16 rows later; or
   it stands for so long 8 times above the largest of the first 32 losses, progress or none; or,
@@ -65,6 +65,8 @@ class LossThresholds(Thresholds):
     tail_decay: float = threshold(
         0.999, "share", "of that excursion is remembered from row to row", guard=True
     )
+    plain_factor: float = threshold(2.0, "times", "the bar is passed by so much in plain damage")
+    plain_rows: int = threshold(2, "rows", "of the last 5 that are enough if their damage is plain")
     lasting_rows: int = threshold(20, "rows", "damage that lasts so long is divergence")
     same_share: float = threshold(
         0.1,
@@ -111,6 +113,7 @@ class Loss:
         self._calm = Window(self._limits.window_rows)
         self._recent = Window(self._limits.level_rows)
         self._damaged: list[int] = []  # steps of the damaged ones among the last 5 rows, else -1
+        self._far: list[int] = []  # which of them were damaged plainly
         self._num_rows = 0
         self._start = math.nan
         self._best = math.inf
@@ -174,6 +177,7 @@ class Loss:
         if self._damaged_rows and len(self._since_onset) < self._limits.lasting_rows:
             self._since_onset.append(loss)
         self._damaged = [*self._damaged[-4:], frame.step if damaged else -1]
+        self._far = [*self._far[-4:], int(damaged and damage > self._limits.plain_factor * bar)]
         if damaged:
             if self._damaged_rows == 0:
                 self._onset = frame.step
@@ -228,7 +232,10 @@ class Loss:
             reference = calm if lasting else self._best
             onset = self._onset if lasting else frame.step
             kind, severity = "divergence", Severity.CRITICAL
-        elif damaged and sum(step >= 0 for step in self._damaged) >= 3:
+        elif damaged and (
+            sum(step >= 0 for step in self._damaged) >= 3
+            or sum(self._far) >= self._limits.plain_rows
+        ):
             reference, onset = calm, self._onset
             kind, severity = "loss_spike", Severity.WARNING
         else:
@@ -315,6 +322,7 @@ class Loss:
             "calm": self._calm.state(),
             "recent": self._recent.state(),
             "damaged": list(self._damaged),
+            "far": list(self._far),
             "first": list(self._first),
             "since_onset": list(self._since_onset),
             "told": [int(self._told), self._num_told],
@@ -339,6 +347,7 @@ class Loss:
         self._calm.restore(state["calm"])
         self._recent.restore(state["recent"])
         self._damaged = [int(step) for step in state["damaged"]]
+        self._far = [int(is_far) for is_far in state["far"]]
         self._first = [float(x) for x in state["first"]]
         self._since_onset = [float(x) for x in state["since_onset"]]
         self._told, self._num_told = bool(state["told"][0]), int(state["told"][1])

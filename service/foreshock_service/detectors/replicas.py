@@ -6,8 +6,8 @@ a weight that is logged once a rank (`rank0/...`, `rank1/...`) differs between r
 difference is a fault: a process that missed an update, other random numbers, a broken link.
 
 Ranks that take local steps part on purpose and meet again. So 2 rows are enough only of ranks that
-had the same weights on 8 rows before; others must be apart for 24 rows. Both must last twice as long
-as any time apart that ended.
+had the same weights on 8 rows before; others must be apart for 24 rows. Both must last twice as
+long as any time apart that ended.
 
 Names the weights that differ most.
 Source: the invariant of synchronous data parallelism; the slack covers rounded statistics.
