@@ -14,9 +14,10 @@ Rules, in this order:
 
 A module inside another one works before it, so of the two the inner one is named. When two blocks
 or more lead together and share a family (`attn.qkv`), the family is claimed and no single block.
-When half of all series leave within the same steps, nobody is: a learning rate or a batch is
-nobody's fault; nor is anybody when half of all updates are too large. Confidence is the share of
-the leaders that belong to what is claimed.
+One series alone that leaves after the loss was told is a consequence. When half of all series leave
+within the same steps, nobody is named: a learning rate or a batch is nobody's fault; nor is anybody
+when half of all updates are too large. Confidence is the share of the leaders that belong to what
+is claimed.
 """
 
 from __future__ import annotations
@@ -71,11 +72,12 @@ def attribute(
     *,
     named: Sequence[Departure],
     departures: Sequence[Departure],
+    opens: bool,
     step: int,
     num_series: int,
     num_updates: int,
 ) -> Cause:
-    """The cause of an incident of `kind` at `step`.
+    """The cause of an incident of `kind` at `step`, on which it `opens` or which is a later one.
 
     `named` are the series that its findings name, foremost first; `departures` all that stand
     outside their baselines, first to leave first.
@@ -102,7 +104,7 @@ def attribute(
         return NOBODY
     first = min(d.step for d in pool)
     leaders = [d for d in pool if d.step <= latest_together(first, step)]
-    if kind in LOSS_KINDS and len(leaders) < 2:
+    if kind in LOSS_KINDS and len(leaders) < (1 if opens else 2):
         return NOBODY
     if num_series > 4 and len(leaders) >= GLOBAL_SHARE * num_series:
         return NOBODY

@@ -19,9 +19,14 @@ MAX_DEPARTURES: Final = 64
 
 
 def cause_of(
-    frame: Frame, kind: str, named: Sequence[Departure], departures: Sequence[Departure]
+    frame: Frame,
+    kind: str,
+    named: Sequence[Departure],
+    departures: Sequence[Departure],
+    *,
+    opens: bool,
 ) -> Cause:
-    """The cause of an incident of `kind` as it looks on this row."""
+    """The cause of an incident of `kind` as it looks on this row, on which it opens or not."""
     if not named and not departures:
         return NOBODY
     if kind == "non_finite" and _came_forward_unseen(frame, named):
@@ -31,6 +36,7 @@ def cause_of(
         kind,
         named=named,
         departures=departures,
+        opens=opens,
         step=frame.step,
         num_series=len(series),
         num_updates=sum(s.kind == "update" for s in series),

@@ -221,7 +221,8 @@ class IncidentTracker:
         lead = max(findings, key=lambda f: (rank_of(f.kind), f.score))
         lead = next(f for f in findings if f.kind == lead.kind)
         named = named_by(frame, [f for f in findings if f.kind == lead.kind])
-        cause = cause_of(frame, lead.kind, named, departures if key == ACUTE else ())
+        left = departures if key == ACUTE else ()
+        cause = cause_of(frame, lead.kind, named, left, opens=True)
         onset = min(f.onset_step for f in findings)
         root = next((d for d in departures if d.series == cause.root), None)
         if root is not None and key == ACUTE:
@@ -295,7 +296,8 @@ class IncidentTracker:
         )
         changes: list[IncidentChange] = []
         if self._row - live.opened_row <= NAMING_ROWS:
-            cause = cause_of(frame, old.kind, named, departures if live.key == ACUTE else ())
+            left = departures if live.key == ACUTE else ()
+            cause = cause_of(frame, old.kind, named, left, opens=False)
             if _says_more(old, cause):
                 new = replace(
                     new, group=cause.group, root_series=cause.root, confidence=cause.confidence
