@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import foreshock
 import numpy as np
+import numpy.typing as npt
 from foreshock.testing import RecordingTransport
 from foreshock.wire import STATISTICS as SENT
 from foreshock.wire import FrameBatch
@@ -105,9 +106,10 @@ def _joined(attempts: list[RecordingTransport]) -> Trace:
         attempts=np.concatenate([np.full(len(b.steps), i, np.int64) for i, _, b in batches]),
         flags=np.concatenate([b.flags for _, _, b in batches]).astype(np.int64),
         scalar_names=tuple(names),
-        scalars=np.concatenate([scalars for scalars, _ in parts]),
+        scalars=np.concatenate([scalars for scalars, _, _ in parts]),
+        logged=np.concatenate([logged for _, logged, _ in parts]),
         series=tuple(series.values()),
-        stats=np.concatenate([stats for _, stats in parts]),
+        stats=np.concatenate([stats for _, _, stats in parts]),
         announced=tuple(announced),
     )
 
@@ -117,21 +119,23 @@ def _rows(
     transport: RecordingTransport,
     keys: list[tuple[str, str]],
     names: list[str],
-) -> tuple[Floats, np.ndarray[Any, np.dtype[np.float32]]]:
-    """Scalars [n, names] and stats [n, keys, statistics] of one batch."""
+) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Scalars and whether they were logged [n, names], and stats [n, keys, statistics], of one
+    batch."""
     num = len(batch.steps)
-    scalars = np.full((num, len(names)), np.nan)
+    scalars, logged = np.full((num, len(names)), np.nan), np.zeros((num, len(names)), np.bool_)
     for column, name in enumerate(batch.scalar_names):
         if name in names:
             present = batch.scalar_present[:, column].astype(bool)
             scalars[present, names.index(name)] = batch.scalars[present, column]
+            logged[present, names.index(name)] = True
     stats = np.full((num, len(keys), len(STATISTICS)), np.nan, np.float32)
     if batch.schema is not None:
         place = {key: i for i, key in enumerate(keys)}
         schema = transport.schemas[batch.schema]
         rows = [place[s.kind, s.name] for s in schema.series]
         stats[:, rows] = _with_derived(batch.stats)
-    return scalars, stats
+    return scalars, logged, stats
 
 
 def _with_derived(sent: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, Any]:
@@ -153,17 +157,20 @@ def _side_by_side(traces: dict[int, Trace]) -> Trace:
     first = next(iter(traces.values()))
     columns = {"loss": np.mean([t.losses for t in traces.values()], axis=0)}
     columns |= {name: first.scalar(name) for name in ("lr", "grad_norm")}
+    logged = {name: first.logged_scalar(name) for name in columns}
     for rank, trace in traces.items():
         if not np.array_equal(trace.steps, first.steps):
             raise LostFramesError(f"rank {rank} has other steps than rank {min(traces)}")
         for name in trace.scalar_names:
             columns[f"{name}_rank{rank}"] = trace.scalar(name)
+            logged[f"{name}_rank{rank}"] = trace.logged_scalar(name)
     return Trace(
         steps=first.steps,
         attempts=first.attempts,
         flags=first.flags,
         scalar_names=tuple(columns),
         scalars=np.stack(list(columns.values()), axis=1),
+        logged=np.stack([logged[name] for name in columns], axis=1),
         series=tuple(
             {**s, "name": f"rank{rank}/{s['name']}"} for rank, t in traces.items() for s in t.series
         ),

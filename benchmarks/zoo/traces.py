@@ -37,9 +37,9 @@ Floats = npt.NDArray[np.float64]
 class Trace:
     """One run, a row a step, in order of time.
 
-    Shapes: steps, attempts, flags [T]; scalars [T, K], NaN where not logged; stats [T, N, S], NaN
-    in every column where a tensor was not measured or did not exist. `announced` are the notes and
-    checkpoints that the training told, each a step, a kind and a text.
+    Shapes: steps, attempts, flags [T]; scalars [T, K], NaN where not `logged` [T, K]; stats
+    [T, N, S], NaN in every column where a tensor was not measured or did not exist. `announced` are
+    the notes and checkpoints that the training told, each a step, a kind and a text.
     """
 
     steps: npt.NDArray[np.int64]
@@ -47,6 +47,7 @@ class Trace:
     flags: npt.NDArray[np.int64]
     scalar_names: tuple[str, ...]
     scalars: Floats
+    logged: npt.NDArray[np.bool_]
     series: tuple[dict[str, Any], ...]
     stats: npt.NDArray[np.float32]
     announced: tuple[dict[str, Any], ...] = field(default=())
@@ -59,6 +60,10 @@ class Trace:
     def scalar(self, name: str) -> Floats:
         """One scalar of each row; raises ValueError if the run has none of that name."""
         return self.scalars[:, self.scalar_names.index(name)]
+
+    def logged_scalar(self, name: str) -> npt.NDArray[np.bool_]:
+        """Whether one scalar was logged, of each row."""
+        return self.logged[:, self.scalar_names.index(name)]
 
     def statistic(self, series: str, statistic: str) -> Floats:
         """One statistic of `kind:name` on each row; raises KeyError if there is no such series."""
@@ -85,6 +90,7 @@ def write_trace(trace: Trace, about: dict[str, Any], folder: Path) -> None:
         attempt=trace.attempts,
         flags=trace.flags,
         scalars=trace.scalars,
+        logged=trace.logged,
         stats=np.asfortranarray(ten_bits(trace.stats)),
     )
     document = {

@@ -95,6 +95,16 @@ def test_without_tensors_a_loss_that_is_nan_is_a_value(tmp_path: Path) -> None:
     assert ["loss" in f.scalars for f in found] == [True, True, True]
 
 
+def test_a_nan_that_was_logged_is_a_value(tmp_path: Path) -> None:
+    """Where the arrays say so: a mean over no tokens leaves the tensors sound."""
+    logged = np.array([[True, False, False], [True, True, False], [False, True, False]])
+
+    found = frames(write_pair(tmp_path, logged=logged))
+
+    assert [sorted(f.scalars) for f in found] == [["loss"], ["loss", "lr"], ["lr"]]
+    assert np.isnan(found[1].scalars["loss"])
+
+
 def test_attempts_and_flags_are_taken_where_they_are(tmp_path: Path) -> None:
     """The zoo's traces have both."""
     flags = np.array([int(FrameFlag.MEASURED_WEIGHT), int(FrameFlag.SKIPPED), 0])

@@ -28,8 +28,12 @@ from foreshock_service.importers.rows import NO_TIME
 
 MAX_ARRAY_BYTES: Final = 2 << 30
 MAX_DESCRIPTION_BYTES: Final = 64 << 20
-_KINDS: Final = {"step": "iu", "attempt": "iu", "flags": "iu", "scalars": "f", "stats": "f"}
-_DIMENSIONS: Final = {"step": 1, "attempt": 1, "flags": 1, "scalars": 2, "stats": 3}
+_KINDS: Final = {
+    "step": "iu", "attempt": "iu", "flags": "iu", "scalars": "f", "logged": "b", "stats": "f",
+}  # fmt: skip
+_DIMENSIONS: Final = {
+    "step": 1, "attempt": 1, "flags": 1, "scalars": 2, "logged": 2, "stats": 3,
+}  # fmt: skip
 _NEEDED: Final = ("step", "scalars", "stats")
 _KNOWN_FLAGS: Final = sum(FrameFlag)
 
@@ -123,7 +127,8 @@ def _frames(path: Path, about: _Description) -> Iterator[Frame]:
     ]
     into, taken = [column for column, _ in kept], [index for _, index in kept]
     ever = np.isfinite(scalars).any(axis=0)
-    attempts, flags = arrays.get("attempt"), arrays.get("flags")
+    is_loss = np.array([name == LOSS for name in about.scalars], np.bool_)
+    attempts, flags, logged = arrays.get("attempt"), arrays.get("flags"), arrays.get("logged")
     attempt = 0
     for row in range(len(steps)):
         if attempts is not None:
@@ -133,12 +138,12 @@ def _frames(path: Path, about: _Description) -> Iterator[Frame]:
         table = np.full((len(schema.series), len(STATISTICS)), np.nan, np.float32)
         table[:, into] = stats[row][:, taken]
         table[:, 0] = np.where(np.isnan(table[:, 1]), np.nan, sizes)
-        lost = _is_lost(about, scalars[row], table)
-        present = {
-            name: float(scalars[row, i])
-            for i, name in enumerate(about.scalars)
-            if (ever[i] and not np.isnan(scalars[row, i])) or (name == LOSS and lost)
-        }
+        if logged is not None:
+            there = logged[row]
+        else:
+            there = ever & ~np.isnan(scalars[row])
+            there |= _is_lost(about, scalars[row], table) & is_loss
+        present = {name: float(scalars[row, i]) for i, name in enumerate(about.scalars) if there[i]}
         yield Frame(
             ord=row,
             attempt=attempt,
@@ -168,6 +173,7 @@ def _check_shapes(arrays: Mapping[str, npt.NDArray[Any]], about: _Description) -
         "attempt": (num_rows,),
         "flags": (num_rows,),
         "scalars": (num_rows, len(about.scalars)),
+        "logged": (num_rows, len(about.scalars)),
         "stats": (num_rows, len(about.schema.series), len(about.statistics)),
     }
     for name, shape in expected.items():
