@@ -125,6 +125,39 @@ def test_growth_that_is_slow_makes_no_room_for_itself() -> None:
     assert finding.step < FIRST + 36
 
 
+def test_a_noisy_gradient_needs_more_rows() -> None:
+    """Eight, within six scales of where it usually is."""
+    trace = small_updates(200)
+    noise = np.exp2(np.random.default_rng(3).normal(0, 1.0, 200))
+    trace.scale(f"gradient:{LAYER}.weight", noise)
+    trace.scale(f"gradient:{LAYER}.weight", 2.0**5, 120)
+    (finding, *_) = told_by("lone", trace)
+    assert names_of([finding], trace) == [f"gradient:{LAYER}.weight"]
+    assert 127 <= finding.step < 140
+
+
+def test_the_smallest_of_four_may_pass_the_others_by() -> None:
+    """Then the median is another one, which is no move of the rest, nor less of its own."""
+    trace = small_updates(160)
+    names = trace.names("gradient")
+    for name in names[4:]:
+        trace.stats[:, trace.index(name), :] = np.nan
+    for place, name in enumerate(names[:4]):
+        trace.scale(name, 4.0**place)
+    trace.scale(names[0], 12.0, FIRST)
+    told = told_by("lone", trace)
+    assert names_of(told[:1], trace) == names[:1]
+    assert told[0].score > 3.0
+
+
+def test_attention_logits_are_left_to_their_own_rule() -> None:
+    """They begin near zero too, and have a scale of their own."""
+    trace = small_updates(160)
+    trace.describe(f"activation:{LAYER}", name="blocks.1.attn.logits")
+    trace.scale("activation:blocks.1.attn.logits", 8.0, FIRST)
+    assert told_by("lone", trace) == []
+
+
 def test_a_gradient_that_sinks_alone_has_vanished() -> None:
     """On its twentieth row, dated to the first."""
     trace = small_updates(160)

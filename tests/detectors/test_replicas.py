@@ -103,6 +103,7 @@ def _meeting(*, every: int, until: int) -> Trace:
     trace = healthy(240)
     steps = np.arange(240)
     apart = (steps % every != 0) | (steps > until)
-    trace.scalars["weight_checksum_rank0"] = 1.0 + steps
-    trace.scalars["weight_checksum_rank1"] = 1.0 + steps + 0.25 * apart
+    for rank in range(2):
+        sums = 1.0 + steps + 0.25 * rank * apart
+        trace.scalars[f"weight_checksum_rank{rank}"] = sums.astype(np.float64)
     return trace

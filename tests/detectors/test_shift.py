@@ -62,6 +62,19 @@ def test_a_rate_that_runs_to_zero_is_quiet() -> None:
     assert told_by("shift", trace) == []
 
 
+def test_a_new_cycle_may_reach_what_the_run_has_had() -> None:
+    """A warm restart brings back steps that were as large by the rate at the start."""
+    trace = shifted_updates()
+    rate = np.where(np.arange(200) < 100, 1e-3, 4e-3)
+    trace.scalars["lr"] = rate
+    for name in trace.names("update"):
+        trace.scale(name, np.where(np.arange(200) < 30, 8.0, rate / 1e-3))
+    assert told_by("shift", trace) == []
+    for name in trace.names("update"):
+        trace.scale(name, np.where(np.arange(200) < 30, 1 / 8.0, 1.0))
+    assert told_by("shift", trace) != []
+
+
 def test_growth_over_a_hundred_rows_is_told_where_the_rate_is_logged() -> None:
     """Twice as large every sixteen rows: no six rows stand above the forty before them."""
     trace = _growing("AdamW")

@@ -1,15 +1,17 @@
 """Lone tensors: those that leave their place among their peers, and stay away.
 
 The place of a matrix' gradient or update, or of an activation, is its log2 rms less the median
-one's of its kind, so that what a batch, a rate or a loss does to all is not in it.
+one's of its kind, and how far it has moved is told against the median move, so that what a batch, a
+rate or a loss does to all is not in it.
 
 - On 3 measured rows in a row it stands 3 octaves (an activation 2.5) and 6 scales above its usual
   place, and an octave above its own centre, for where all others fall nobody rose: `gradient_spike`
   for a gradient, `update_too_large` for an update, `explosion` for an activation other than the
-  deepest; warnings. One that moves alone has a wrong sum, a wrong scale or a group of its own.
-- On 20 rows a gradient or such an activation stands as far below, though a quarter of its kind has
-  stayed: `vanishing_gradient`, `representation_collapse`; warnings. What one layer loses is lost to
-  all that comes after it, so that half of them may sink together.
+  deepest and attention logits; warnings. A gradient may do so on 8 rows within these scales. One
+  that moves alone has a wrong sum, a wrong scale or a group of its own.
+- On 20 rows a gradient or an activation other than the deepest stands 3 octaves below, though a
+  quarter of its kind has stayed: `vanishing_gradient`, `representation_collapse`; warnings. What
+  one layer loses is lost to all that comes after it, so that half of them may sink together.
 
 Of those that moved alike the first in the flow of a step is named. The usual place is an average
 over about 128 rows, its scale one of winsorised distances, so that a slow growth does not make room
@@ -72,6 +74,7 @@ class LoneThresholds(Thresholds):
     )
     among: int = threshold(3, "count", "tensors of its kind that must be known", guard=True)
     rows: int = threshold(3, "rows", "so long must it last")
+    noisy_rows: int = threshold(8, "rows", "so long may a gradient within these scales")
     below_octaves: float = threshold(
         3.0, "octaves", "a gradient or an activation below its usual place among its peers"
     )
@@ -90,6 +93,7 @@ class Lone:
         self._limits = limits or LoneThresholds()
         self._usual = SeriesMemory("rows", "place", "scale")
         self._risen = Streaks()
+        self._stays = Streaks()
         self._sunk = Streaks()
         self._needed = PerLayout(self._octaves)
         self._can_sink = PerLayout(
@@ -100,21 +104,27 @@ class Lone:
         """Findings of this row."""
         layout, usual = baselines.layout, self._usual
         usual.align(layout)
-        series, place = self._places(baselines)
+        series, place, kinds = self._places(baselines)
         if not series.size:
             return []
         rows, usual_place = np.fmax(usual["rows"][series], 0.0), usual["place"][series]
         above = place - usual_place
+        for of_kind in kinds:
+            # One that passes the median one by moves it, and with it all places of a few tensors.
+            moved = above[of_kind]
+            known = np.isfinite(moved)
+            if any_of(known):
+                above[of_kind] -= middle(moved if all_of(known) else moved[known])
         # One call of numpy costs as much as a hundred series: most rows have none far above.
         far = above.max() - above.min() > self._limits.activation_octaves
-        if far or self._risen.running or self._sunk.running:
+        if far or self._risen.running or self._stays.running or self._sunk.running:
             found, learns = self._judge(frame, baselines, series, place, above)
             if not all_of(learns):
-                series, place = series[learns], place[learns]
+                series, place, above = series[learns], place[learns], above[learns]
                 rows, usual_place = rows[learns], usual_place[learns]
         else:
             found = []
-        self._learn(series, place, rows, usual_place)
+        self._learn(series, place, above, rows, usual_place)
         return found
 
     def _judge(
@@ -126,14 +136,16 @@ class Lone:
         scale = limits.significance * np.maximum(usual["scale"][series], SCALE_FLOOR)
         known = usual["rows"][series] >= limits.first_rows
         own = baselines.deviation()[series]
-        risen = known & (above > np.maximum(self._needed.of(layout)[series], scale))
-        risen &= own > limits.own_octaves
-        sunk = known & (below > np.maximum(limits.below_octaves, scale))
+        stays = known & (above > self._needed.of(layout)[series]) & (own > limits.own_octaves)
+        risen = stays & (above > scale)
+        stays &= layout.kind_masks[GRADIENT][series]
+        sunk = known & (below > limits.below_octaves)
         sunk &= self._can_sink.of(layout)[series] & (own < -limits.own_octaves)
         learns = np.ones(series.size, np.bool_)
         found: list[Finding] = []
         for streaks, holds, moved, sign, rows, kinds in (
             (self._risen, risen, above, 1.0, limits.rows, RISEN_KINDS),
+            (self._stays, stays, above, 1.0, limits.noisy_rows, RISEN_KINDS),
             (self._sunk, sunk, below, -1.0, limits.below_rows, SUNK_KINDS),
         ):
             away, measured = np.zeros((2, layout.num_series), np.bool_)
@@ -181,15 +193,17 @@ class Lone:
         return overflow(baselines, told, self._risen, step=step) if kind == "explosion" else {}
 
     def _octaves(self, layout: Layout) -> Floats:
-        """Above their usual places [series]; outputs grow from near zero as they learn."""
+        """Above their usual places [series]; outputs and attention logits grow from near
+        zero as they learn."""
         octaves = np.full(layout.num_series, self._limits.octaves)
         octaves[layout.kind_masks[ACTIVATION]] = self._limits.activation_octaves
-        octaves[layout.is_output] = np.inf
+        octaves[layout.is_output | layout.is_attention_logit] = np.inf
         return octaves
 
-    def _places(self, baselines: Baselines) -> tuple[Indices, Floats]:
-        """The tensors that have peers, as indices of series, and log2 rms over their median."""
-        matrices, places = [], []
+    def _places(self, baselines: Baselines) -> tuple[Indices, Floats, list[slice]]:
+        """The tensors that have peers, as indices of series, and log2 rms over their median; and
+        where those of each kind are."""
+        matrices, places, kinds, end = [], [], [], 0
         for kind in WATCHED:
             of_kind = baselines.layout.matrices[kind]
             logs, known = baselines.logs()[of_kind], baselines.row.known[RMS][of_kind]
@@ -198,18 +212,22 @@ class Lone:
             if logs.size and logs.size >= self._limits.among:
                 matrices.append(of_kind)
                 places.append(logs - middle(logs))
+                kinds.append(slice(end, end + logs.size))
+                end += logs.size
         if not matrices:
-            return NOBODY, NOWHERE
-        return np.concatenate(matrices), np.concatenate(places)
+            return NOBODY, NOWHERE, []
+        return np.concatenate(matrices), np.concatenate(places), kinds
 
-    def _learn(self, series: Indices, place: Floats, rows: Floats, usual_place: Floats) -> None:
+    def _learn(
+        self, series: Indices, place: Floats, off: Floats, rows: Floats, usual_place: Floats
+    ) -> None:
         """Move the usual places [series] towards those of the row; those of no row begin there."""
         usual, scale = self._usual, self._usual["scale"][series]
         fresh = rows == 0
         if any_of(fresh):
             usual_place, scale = np.where(fresh, place, usual_place), np.where(fresh, 0.0, scale)
+            off = np.where(fresh, 0.0, off)
         weight = np.maximum(1.0 / (rows + 1.0), 1.0 / PLACE_ROWS)
-        off = place - usual_place
         usual["place"][series] = usual_place + weight * off
         bound = np.where(rows < YOUNG_ROWS, np.inf, WINSOR_SCALES * np.maximum(scale, SCALE_FLOOR))
         # Mean absolute deviation to standard deviation of a normal: sqrt(pi / 2).
@@ -221,6 +239,7 @@ class Lone:
         return {
             "usual": self._usual.state(),
             "risen": self._risen.state(),
+            "stays": self._stays.state(),
             "sunk": self._sunk.state(),
         }
 
@@ -228,4 +247,5 @@ class Lone:
         """Take up a state."""
         self._usual.restore(state["usual"])
         self._risen.restore(state["risen"])
+        self._stays.restore(state["stays"])
         self._sunk.restore(state["sunk"])

@@ -3,10 +3,11 @@
 `update_too_large`, a warning: the median log2(update / weight) of the matrices, by the learning
 rate where one is logged, stands in the median of the last 6 rows 1.4 octaves above that of the 34
 rows before them, by 3 robust deviations of these rows, and half an octave above all of them.
-Without a logged rate a schedule cannot be told from a fault, so the level must also be
-above everything that the run has shown. A run that logs one now and then is judged on those rows.
+Without a logged rate a schedule cannot be told from a fault, so the level must also be above
+everything that the run has shown; so must that of a new cycle, whose rate has doubled. A run that
+logs one now and then is judged on those rows.
 
-Slower growth is told 2.5 octaves above a level of 34 rows that lie 100 rows back, where the rate is
+Slower growth is told 3 octaves above a level of 34 rows that lie 100 rows back, where the rate is
 logged. Updates that follow the gradient, as those of SGD do, grow so where a network leaves a
 saddle: of them nothing is told while the loss has come down by 5 % in that time.
 
@@ -38,6 +39,8 @@ from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "shift"
+RESTART_OCTAVES: Final = 1.0
+"""A rate that rose by more has begun a new cycle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ class ShiftThresholds(Thresholds):
     new_rows: int = threshold(6, "rows", "that make the new level")
     before_rows: int = threshold(34, "rows", "that make the one before")
     slow_octaves: float = threshold(
-        2.5, "octaves", "the new level above one of long ago, where the rate is logged"
+        3.0, "octaves", "the new level above one of long ago, where the rate is logged"
     )
     slow_rows: int = threshold(100, "rows", "between a level and the one of long ago")
     settled_rows: int = threshold(8, "rows", "first updates that are no measure")
@@ -97,8 +100,9 @@ class Shift:
             return []
         if num > latest:
             self._largest = max(self._largest, self._sizes.values()[-latest - 1])
-        least = -math.inf if rate is not None else self._largest
-        shift = self._since(num - latest, limits.octaves, least)
+        shift = self._since(num - latest, limits.octaves)
+        if shift is not None:
+            shift = self._since(num - latest, limits.octaves, self._least())
         slow = rate is not None and num == latest + limits.slow_rows
         explained = (
             not is_one_of(baselines.facts, OF_THEIR_OWN_SIZE) and baselines.progress.has_learned
@@ -119,6 +123,15 @@ class Shift:
                 onset_step=step,
             )
         ]
+
+    def _least(self) -> float:
+        """What a new level must stand above besides the rows before it: where no rate is logged, or
+        a schedule has just raised it, all that the run has shown."""
+        undivided, sizes = self._undivided.values(), self._sizes.values()
+        rates = [whole - part for whole, part in zip(undivided, sizes, strict=True)]
+        new, before = self._limits.new_rows, self._limits.before_rows
+        rose = rates[-1] - median(rates[-new - before : -new])
+        return self._largest if rates[-1] == 0.0 or rose > RESTART_OCTAVES else -math.inf
 
     @staticmethod
     def _learning_explains(baselines: Baselines) -> bool:
