@@ -7,106 +7,33 @@ sensor would see a fault that nothing has answered yet.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
-from foreshock.wire import STATISTICS
-from foreshock_service.detectors.layout import layout_of
-from foreshock_service.pipeline.session import DetectionSession
 
+from benchmarks.detection.ramps import RAMPS
 from benchmarks.detection.recordings import Recording
-from benchmarks.detection.told import Alert, alerts_from
+from benchmarks.detection.splicing import (
+    COLUMN,
+    Splice,
+    Spliced,
+    measured_row,
+    middle_of,
+    only,
+    progress_of,
+)
 from benchmarks.detection.transforms import of_kind, scaled, with_scalars
-from benchmarks.zoo.score import Outcome, Run, outcomes_of, score_run
 
-LEAST_ROWS: Final = 150
-FIRST_SHARE: Final = 0.6
-"""Of the rows, before the fault begins: baselines have been learned by then."""
 DRIFT_A_ROW: Final = 0.05
 DEAD_ZEROS: Final = 0.97
 DEAD_UNITS: Final = 0.9
-LEAST_PROGRESS: Final = 0.05
-"""Of the first losses: a run that has gained less has nothing to lose."""
-
-_COLUMN: Final = {name: i for i, name in enumerate(STATISTICS)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spliced:
-    """A recording with its fault's label; `layers` is empty where no tensor is to blame."""
-
-    recording: Recording
-    kind: str
-    onset_step: int
-    layers: tuple[str, ...]
-    pace: str = "fast"
-
-    @property
-    def event(self) -> dict[str, Any]:
-        """The label, as the zoo writes it."""
-        return {
-            "kind": self.kind,
-            "onset_step": self.onset_step,
-            "valid_from": self.onset_step,
-            "end_step": None,
-            "visible_step": None,
-            "pace": self.pace,
-            "layers": list(self.layers),
-            "accept_kinds": [],
-        }
-
-    def outcome(self, session: DetectionSession, first: int) -> Outcome:
-        """What becomes of the fault, by the zoo's rules. The session has seen the rows before
-        `first`, on which nothing differs; it is fed as far as the deadline."""
-        run = Run(id=self.recording.id, steps=self.recording.steps, events=(self.event,))
-        (outcome,) = outcomes_of(run)
-        alerts: list[Alert] = []
-        for frame in self.recording.frames(first):
-            if frame.step > outcome.deadline:
-                break
-            alerts += alerts_from(self.recording.id, session.push(frame).changes)
-        (outcome,) = score_run(run, alerts).outcomes
-        return outcome
-
-
-Splice = Callable[[Recording, int], Spliced | None]
-"""From a healthy run and a row: the same run with a fault from that row on, None where the run has
-nothing that could have it."""
-
-
-def first_row(recording: Recording) -> int | None:
-    """Where faults begin in a run; None if it is too short for a baseline and a deadline."""
-    return int(FIRST_SHARE * recording.num_rows) if recording.num_rows >= LEAST_ROWS else None
-
-
-def _middle(run: Recording, kind: str, first: int, *, needs: str = "") -> int | None:
-    """The matrix of a kind halfway up the network that is alive before the row and at it."""
-    layout = layout_of(run.schema)
-    spread = run.stats[:, :, _COLUMN["std"]]
-    with np.errstate(invalid="ignore"):
-        alive = ((spread[:first] > 0).sum(axis=0) >= 0.2 * first) & (spread[first] > 0)
-    # The input's embedding and the output have rules of their own, so the inner ones come first.
-    which = np.flatnonzero(of_kind(run, kind) & layout.is_matrix & alive & ~layout.is_output)
-    which = np.array([i for i in which if needs in run.schema.series[i].module_type], np.int64)
-    if not which.size:
-        return None
-    return int(which[np.argsort(layout.depth[which], kind="stable")][len(which) // 2])
-
-
-def _measured_row(run: Recording, kind: str, first: int) -> int:
-    """The first row from there on, on which the kind is measured: cadences leave rows out."""
-    which = of_kind(run, kind)
-    if not which.any():
-        return first
-    there = np.flatnonzero(~np.isnan(run.stats[first:, which, 1]).all(axis=1))
-    return first + (int(there[0]) if there.size else 0)
 
 
 def _in_one(kind: str, fault: str, change: Callable[[Recording, int, int], Recording]) -> Splice:
     def apply(run: Recording, first: int) -> Spliced | None:
-        first = _measured_row(run, kind, first)
-        index = _middle(run, kind, first)
+        first = measured_row(run, kind, first)
+        index = middle_of(run, kind, first)
         if index is None:
             return None
         return Spliced(
@@ -120,20 +47,16 @@ def _in_one(kind: str, fault: str, change: Callable[[Recording, int, int], Recor
     return apply
 
 
-def _only(run: Recording, index: int) -> Any:
-    return np.arange(len(run.schema.series)) == index
-
-
 def _larger(factor: float) -> Callable[[Recording, int, int], Recording]:
     return lambda run, index, first: replace(
-        run, stats=scaled(run, _only(run, index), factor, first)
+        run, stats=scaled(run, only(run, index), factor, first)
     )
 
 
 def _larger_gradient(factor: float) -> Callable[[Recording, int, int], Recording]:
     def change(run: Recording, index: int, first: int) -> Recording:
         mean, spread, count = (
-            run.stats[first:, index, _COLUMN[name]].astype(np.float64)
+            run.stats[first:, index, COLUMN[name]].astype(np.float64)
             for name in ("mean", "std", "count")
         )
         squares = np.nan_to_num((mean**2 + spread**2) * count)
@@ -142,7 +65,7 @@ def _larger_gradient(factor: float) -> Callable[[Recording, int, int], Recording
             norm = scalars["grad_norm"].copy()
             norm[first:] = np.sqrt(norm[first:] ** 2 + (factor**2 - 1) * squares)
             scalars["grad_norm"] = norm
-        stats = scaled(run, _only(run, index), factor, first)
+        stats = scaled(run, only(run, index), factor, first)
         return replace(run, stats=stats, scalars=scalars)
 
     return change
@@ -152,8 +75,8 @@ def _put(**values: float) -> Callable[[Recording, int, int], Recording]:
     def change(run: Recording, index: int, first: int) -> Recording:
         stats = run.stats.copy()
         for name, value in values.items():
-            column = stats[first:, index, _COLUMN[name]]
-            stats[first:, index, _COLUMN[name]] = np.where(np.isnan(column), column, value)
+            column = stats[first:, index, COLUMN[name]]
+            stats[first:, index, COLUMN[name]] = np.where(np.isnan(column), column, value)
         return replace(run, stats=stats)
 
     return change
@@ -162,8 +85,8 @@ def _put(**values: float) -> Callable[[Recording, int, int], Recording]:
 def _largest_element(factor: float) -> Callable[[Recording, int, int], Recording]:
     def change(run: Recording, index: int, first: int) -> Recording:
         stats = run.stats.copy()
-        extremes = stats[first:, index][:, [_COLUMN["min"], _COLUMN["max"]]]
-        stats[first:, index, _COLUMN["max"]] = factor * np.abs(extremes).max(axis=1)
+        extremes = stats[first:, index][:, [COLUMN["min"], COLUMN["max"]]]
+        stats[first:, index, COLUMN["max"]] = factor * np.abs(extremes).max(axis=1)
         return replace(run, stats=stats)
 
     return change
@@ -171,9 +94,9 @@ def _largest_element(factor: float) -> Callable[[Recording, int, int], Recording
 
 def _updates(factor: float) -> Splice:
     def apply(run: Recording, first: int) -> Spliced | None:
-        first = _measured_row(run, "update", first)
+        first = measured_row(run, "update", first)
         which = of_kind(run, "update")
-        if not which.any() or _middle(run, "update", first) is None:
+        if not which.any() or middle_of(run, "update", first) is None:
             return None
         return Spliced(
             recording=replace(run, stats=scaled(run, which, factor, first)),
@@ -189,7 +112,7 @@ def _batch(factor: float, fault: str, *kinds: str) -> Splice:
     """One row on which all tensors of some kinds are larger, and the gradient norm with them."""
 
     def apply(run: Recording, first: int) -> Spliced | None:
-        row, which = _measured_row(run, kinds[0], first), of_kind(run, *kinds)
+        row, which = measured_row(run, kinds[0], first), of_kind(run, *kinds)
         if not which.any():
             return None
         here, stats = np.arange(run.num_rows) == row, run.stats.copy()
@@ -207,13 +130,8 @@ def _batch(factor: float, fault: str, *kinds: str) -> Splice:
 
 def _loss_lost(run: Recording, first: int) -> Spliced | None:
     """The loss stands where it began, with its noise, for good."""
-    if "loss" not in run.scalars:
-        return None
-    before = run.scalars["loss"][:first]
-    before = before[np.isfinite(before)]
-    start = float(np.median(before[:10]))
-    progress = start - float(np.median(before[-20:]))
-    if progress <= LEAST_PROGRESS * abs(start):
+    progress = progress_of(run, first)
+    if progress is None:
         return None
     loss = run.scalars["loss"].copy()
     loss[first:] += progress
@@ -241,7 +159,7 @@ def _log_z(run: Recording, first: int) -> Spliced | None:
 
 def _dead(run: Recording, index: int, first: int) -> Recording:
     """Few units still answer, so that the size goes with the root of their share."""
-    smaller = scaled(run, _only(run, index), float(np.sqrt(1 - DEAD_ZEROS)), first)
+    smaller = scaled(run, only(run, index), float(np.sqrt(1 - DEAD_ZEROS)), first)
     return _put(zero_frac=DEAD_ZEROS, inactive_unit_frac=DEAD_UNITS)(
         replace(run, stats=smaller), index, first
     )
@@ -272,4 +190,5 @@ SPLICES: Final[dict[str, Splice]] = {
     "log Z drifts": _log_z,
     "an activation x 8": _in_one("activation", "explosion", _larger(8.0)),
     "zeroed units": _in_one("activation", "dead_units", _dead),
+    **RAMPS,
 }

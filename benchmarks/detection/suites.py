@@ -12,7 +12,8 @@ from foreshock_service.pipeline.session import DetectionSession
 
 from benchmarks.detection.reading import read
 from benchmarks.detection.recordings import Recording
-from benchmarks.detection.splices import SPLICES, first_row
+from benchmarks.detection.splices import SPLICES
+from benchmarks.detection.splicing import first_row
 from benchmarks.detection.tables import table
 from benchmarks.detection.told import alerts_from, alerts_of
 from benchmarks.detection.transforms import ODDITIES

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.detection.recordings import Recording
-from benchmarks.detection.splices import SPLICES, first_row
+from benchmarks.detection.splices import SPLICES
+from benchmarks.detection.splicing import first_row
 from benchmarks.detection.suites import Suites, spliced_of, suites_of
 from benchmarks.detection.told import Alert, alerts_of
 from benchmarks.detection.transforms import ODDITIES, Oddity, other_name, rows_taken
@@ -107,6 +108,17 @@ FOUND = {
     "loss back at its start": 2,
     "an activation x 8": 3,
     "zeroed units": 3,
+    "an activation grows x 1024": 3,
+    "a gradient grows x 256": 3,
+    "a gradient fades to 1/4096": 3,
+    "an update grows x 64": 3,
+    "activations from a layer on grow x 64": 3,
+    "activations from a layer on fade to 1/64": 3,
+    "gradients from a layer on x 64": 2,
+    "gradients from a layer on fade to 1/4096": 3,
+    "all gradients grow x 256": 2,
+    "all updates grow x 32": 3,
+    "the loss climbs": 3,
 }
 """Of three runs each, by the zoo's deadline; a floor, which better rules raise."""
 NOBODYS = (
@@ -115,8 +127,13 @@ NOBODYS = (
     "all gradients x 30 once",
     "a batch x 6 once",
     "loss back at its start",
+    "all gradients grow x 256",
+    "all updates grow x 32",
+    "the loss climbs",
 )
-NAMED = {name: number for name, number in FOUND.items() if name not in NOBODYS}
+NAMED = {name: number for name, number in FOUND.items() if name not in NOBODYS} | {
+    "gradients from a layer on fade to 1/4096": 1,
+}
 """With the tensor in question named first; when all grow there is nobody to name."""
 
 
