@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -59,7 +60,6 @@ WINSOR_SCALES: Final = 2.0
 """Distances count for the scale up to this; all of them in the first rows."""
 SCALE_FLOOR: Final = 0.1
 NOBODY: Final[Indices] = np.zeros(0, np.int64)
-NOWHERE: Final[Floats] = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +91,13 @@ class Lone:
 
     def __init__(self, limits: LoneThresholds | None = None) -> None:
         self._limits = limits or LoneThresholds()
-        self._usual = SeriesMemory("rows", "place", "scale")
+        self._usual = SeriesMemory("rows", "log", "scale")
         self._risen = Streaks()
         self._stays = Streaks()
         self._sunk = Streaks()
+        self._peers = PerLayout(
+            lambda layout: self._grouped([layout.matrices[kind] for kind in WATCHED])
+        )
         self._needed = PerLayout(self._octaves)
         self._can_sink = PerLayout(
             lambda layout: layout.of_kind(*(of for of, _ in SUNK_KINDS)) & ~layout.is_output
@@ -104,31 +107,53 @@ class Lone:
         """Findings of this row."""
         layout, usual = baselines.layout, self._usual
         usual.align(layout)
-        series, place, kinds = self._places(baselines)
+        series, kinds = self._with_peers(baselines)
         if not series.size:
             return []
-        rows, usual_place = np.fmax(usual["rows"][series], 0.0), usual["place"][series]
-        above = place - usual_place
+        logs, rows, usual_logs = (
+            baselines.logs()[series],
+            usual["rows"][series],
+            usual["log"][series],
+        )
+        old = rows > 0
+        any_fresh = not all_of(old)
+        if any_fresh:
+            rows, usual_logs = np.where(old, rows, 0.0), np.where(old, usual_logs, logs)
+        above = logs - usual_logs
         for of_kind in kinds:
-            # One that passes the median one by moves it, and with it all places of a few tensors.
-            moved = above[of_kind]
-            known = np.isfinite(moved)
-            if any_of(known):
-                above[of_kind] -= middle(moved if all_of(known) else moved[known])
+            # What all of them do is no move of one; nor is it one of all if one passes others by.
+            moves = above[of_kind][old[of_kind]] if any_fresh else above[of_kind]
+            if moves.size:
+                above[of_kind] -= middle(moves)
         # One call of numpy costs as much as a hundred series: most rows have none far above.
         far = above.max() - above.min() > self._limits.activation_octaves
         if far or self._risen.running or self._stays.running or self._sunk.running:
-            found, learns = self._judge(frame, baselines, series, place, above)
+            found, learns = self._judge(frame, baselines, series, above)
             if not all_of(learns):
-                series, place, above = series[learns], place[learns], above[learns]
-                rows, usual_place = rows[learns], usual_place[learns]
+                series, above = series[learns], above[learns]
+                rows, usual_logs = rows[learns], usual_logs[learns]
         else:
             found = []
-        self._learn(series, place, above, rows, usual_place)
+        self._learn(series, above, rows, usual_logs)
         return found
 
+    def _with_peers(self, baselines: Baselines) -> tuple[Indices, list[slice]]:
+        """The tensors of the row that have peers, as indices of series, and where those of each
+        kind are."""
+        series, kinds = self._peers.of(baselines.layout)
+        known = baselines.row.known[RMS][series]
+        if all_of(known):
+            return series, kinds
+        return self._grouped([series[of_kind][known[of_kind]] for of_kind in kinds])
+
+    def _grouped(self, of_kinds: list[Indices]) -> tuple[Indices, list[slice]]:
+        enough = [of_kind for of_kind in of_kinds if of_kind.size >= self._limits.among]
+        ends = np.cumsum([0, *(of_kind.size for of_kind in enough)])
+        kinds = [slice(int(a), int(b)) for a, b in pairwise(ends)]
+        return np.concatenate([NOBODY, *enough]), kinds
+
     def _judge(
-        self, frame: Frame, baselines: Baselines, series: Indices, place: Floats, above: Floats
+        self, frame: Frame, baselines: Baselines, series: Indices, above: Floats
     ) -> tuple[list[Finding], Bools]:
         """What is told of the row, and which of the tensors learn their place from it."""
         layout, limits, usual = baselines.layout, self._limits, self._usual
@@ -155,8 +180,9 @@ class Lone:
             lasting = streaks.lasting(rows)
             if not any_of(lasting):
                 continue
-            octaves, places = np.full((2, layout.num_series), np.nan)
-            octaves[series], places[series] = moved, place
+            octaves = np.full(layout.num_series, np.nan)
+            octaves[series] = moved
+            places = self._places(baselines)
             for of, kind in kinds:
                 mine = layout.kind_masks[of] & ~layout.is_output
                 also = mine & (octaves > limits.own_octaves)
@@ -200,38 +226,30 @@ class Lone:
         octaves[layout.is_output | layout.is_attention_logit] = np.inf
         return octaves
 
-    def _places(self, baselines: Baselines) -> tuple[Indices, Floats, list[slice]]:
-        """The tensors that have peers, as indices of series, and log2 rms over their median; and
-        where those of each kind are."""
-        matrices, places, kinds, end = [], [], [], 0
-        for kind in WATCHED:
-            of_kind = baselines.layout.matrices[kind]
-            logs, known = baselines.logs()[of_kind], baselines.row.known[RMS][of_kind]
-            if not all_of(known):
-                of_kind, logs = of_kind[known], logs[known]
-            if logs.size and logs.size >= self._limits.among:
-                matrices.append(of_kind)
-                places.append(logs - middle(logs))
-                kinds.append(slice(end, end + logs.size))
-                end += logs.size
-        if not matrices:
-            return NOBODY, NOWHERE, []
-        return np.concatenate(matrices), np.concatenate(places), kinds
+    def _places(self, baselines: Baselines) -> Floats:
+        """log2 rms over that of the median tensor of the same kind [series]."""
+        places, logs = np.full(baselines.layout.num_series, np.nan), baselines.logs()
+        series, kinds = self._with_peers(baselines)
+        for of_kind in kinds:
+            mine = series[of_kind]
+            places[mine] = logs[mine] - middle(logs[mine])
+        return places
 
-    def _learn(
-        self, series: Indices, place: Floats, off: Floats, rows: Floats, usual_place: Floats
-    ) -> None:
-        """Move the usual places [series] towards those of the row; those of no row begin there."""
+    def _learn(self, series: Indices, above: Floats, rows: Floats, usual_logs: Floats) -> None:
+        """Move what is usual of the tensors [series] towards the row, but for what all of them do:
+        the row of a tensor that is new is its usual one."""
         usual, scale = self._usual, self._usual["scale"][series]
-        fresh = rows == 0
-        if any_of(fresh):
-            usual_place, scale = np.where(fresh, place, usual_place), np.where(fresh, 0.0, scale)
-            off = np.where(fresh, 0.0, off)
-        weight = np.maximum(1.0 / (rows + 1.0), 1.0 / PLACE_ROWS)
-        usual["place"][series] = usual_place + weight * off
-        bound = np.where(rows < YOUNG_ROWS, np.inf, WINSOR_SCALES * np.maximum(scale, SCALE_FLOOR))
+        young = rows < YOUNG_ROWS
+        any_young = any_of(young)
+        if any_young:
+            scale = np.where(rows > 0, scale, 0.0)
+        weight = 1.0 / np.minimum(rows + 1.0, PLACE_ROWS)
+        usual["log"][series] = usual_logs + weight * above
+        off, bound = np.abs(above), WINSOR_SCALES * np.maximum(scale, SCALE_FLOOR)
+        if any_young:
+            bound = np.where(young, np.inf, bound)
         # Mean absolute deviation to standard deviation of a normal: sqrt(pi / 2).
-        usual["scale"][series] = scale + weight * (1.2533 * np.minimum(np.abs(off), bound) - scale)
+        usual["scale"][series] = scale + weight * (1.2533 * np.minimum(off, bound) - scale)
         usual["rows"][series] = rows + 1.0
 
     def state(self) -> State:

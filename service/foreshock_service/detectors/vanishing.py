@@ -94,17 +94,18 @@ class Vanishing:
     def _all_gradients(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         limits, matrices = self._limits, baselines.layout.matrices[GRADIENT]
         growth = baselines.growth()[matrices]
-        known = np.isfinite(growth)
-        if not any_of(known):
+        fell = any_of(growth < -limits.all_octaves)
+        fall = -middle(growth[np.isfinite(growth)]) if fell else 0.0
+        if fall <= limits.all_octaves or not baselines.progress.is_stuck:
+            self._all_rows = 0
             return []
-        fall = -middle(growth[known])
-        holds = fall > limits.all_octaves and baselines.progress.is_stuck
-        if holds and self._all_rows == 0:
+        if self._all_rows == 0:
             self._all_since = frame.step
-        self._all_rows = self._all_rows + 1 if holds else 0
+        self._all_rows += 1
         if self._all_rows < limits.depth_rows:
             return []
-        size = middle(baselines.logs()[matrices][known])
+        logs = baselines.logs()[matrices]
+        size = middle(logs[np.isfinite(growth)])
         return [
             run_finding(
                 frame,
