@@ -7,7 +7,7 @@ from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.pipeline.session import DetectionSession
 
 from tests.detectors.faults import FIRST, on_a_grid
-from tests.detectors.traces import Trace, changes_of, healthy, names_of, told_by
+from tests.detectors.traces import COLUMN, Trace, changes_of, healthy, names_of, told_by
 
 
 def _tiny(size: float = 1e-7) -> Trace:
@@ -81,3 +81,13 @@ def test_more_bits_than_there_are_is_no_error() -> None:
 def test_a_single_tensor_is_quiet() -> None:
     """A format is the same for all."""
     assert told_by("grid", on_a_grid(1)) == []
+
+
+def test_what_rounding_leaves_of_a_bias_of_keys_is_quiet() -> None:
+    """Its gradient is nought, but for the last bits of a sum."""
+    trace = on_a_grid()
+    for name in trace.names("gradient")[:3]:
+        trace.describe(name, shape=(32,), numel=32)
+        for statistic in ("std", "min", "max"):
+            trace.stats[FIRST:, trace.index(name), COLUMN[statistic]] *= 2.0**-8
+    assert told_by("grid", trace) == []

@@ -117,3 +117,14 @@ def test_the_zeros_of_a_relu_are_ordinary() -> None:
     for name, share in (("attn.qkv", 0.5), ("mlp.up", 0.8), ("mlp.down", 0.95)):
         trace.put(f"activation:blocks.1.{name}", "zero_frac", share, slice(0, None))
     assert opened(trace) == []
+
+
+def test_nothing_but_zeros_from_the_first_row_on_is_told() -> None:
+    """A mask leaves something; a layer whose bias keeps it below nought leaves nothing."""
+    trace = healthy(80)
+    trace.put("activation:blocks.1.mlp.up", "zero_frac", 1.0, slice(None))
+    (incident,) = opened(trace)
+    assert (incident.kind, incident.opened_step) == ("dead_units", 19)
+    assert sentence(incident).startswith(
+        "blocks.1.mlp.up has put out nothing but zeros since step 0"
+    )

@@ -7,7 +7,9 @@ is a few of them has hardly anything else left: the rest was rounded to zero or 
 scale that is taken out again moves the steps to another power of two, and changes no bit.
 
 By chance the largest of many numbers has so few bits on one row in 32, that of bfloat16 gradients
-on one in 8. Rows on which such a tensor is all zero are part of it.
+on one in 8. Rows on which such a tensor is all zero are part of it. Vectors below 2^-22 of
+the largest gradient are left out: a bias of keys has none, since a softmax feels differences alone,
+and what is left of it is rounding.
 
 Names the tensors with the smallest elements first. Clipping by a norm hides the steps.
 Source: IEEE 754 for subnormal numbers, Micikevicius et al. 2018 (arXiv 1710.03740) for gradients
@@ -36,6 +38,9 @@ from foreshock_service.domain.frames import Frame
 NAME: Final = "grid"
 LEAST_NORMAL: Final = 2.0 ** FORMATS["float16"].normal
 """Of the only format of gradients whose subnormal numbers training meets."""
+
+ROUNDING: Final = 2.0**-22
+"""Of the largest gradient: what float32 leaves of a sum that should be nought."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +73,7 @@ class Grid:
         self._coarse.align(layout)
         steps = np.ldexp(np.frexp(largest)[0], limits.bits)
         coarse = small & (steps == np.floor(steps))
+        coarse &= layout.is_matrix[gradients] | (largest > ROUNDING * np.fmax.reduce(largest))
         coarse &= (largest > 0) | (self._coarse.rows[gradients] > 0)
         holds = np.zeros(layout.num_series, np.bool_)
         holds[gradients] = coarse

@@ -10,7 +10,8 @@
   on 24 rows, though the loss keeps half of its level of a hundred rows ago and a tenth of its
   first, and still differs from batch to batch. Converging takes the loss along, or its noise.
 - `dead_units`: the share of zeros of an activation exceeds max(0.85, start + 0.15), or that of its
-  inactive units max(0.5, start + 0.25), on 20 rows. Half zeros is what a ReLU does.
+  inactive units max(0.5, start + 0.25), on 20 rows. Half zeros is what a ReLU does; nothing but
+  zeros is too much from the first row on.
 
 A frozen parameter has no gradient at all (absent, not zero) and one that was zero from the first
 step is taken for intended. Every rule is a ratio, so the loss' scale changes nothing.
@@ -64,6 +65,7 @@ class VanishingThresholds(Thresholds):
     dead_zeros_above_start: float = threshold(
         0.15, "share", "and more than at the start by so much"
     )
+    nothing: float = threshold(0.999, "share", "of zeros are too many whatever the start was")
     dead_units: float = threshold(0.5, "share", "of its units are inactive for the whole batch")
     dead_units_above_start: float = threshold(
         0.25, "share", "and more than at the start by so much"
@@ -205,7 +207,10 @@ class Vanishing:
         by_zeros: Bools = row.zero_frac > zeros
         by_units: Bools = row.inactive_unit_frac > units
         self._dead.update(
-            layout, holds=known & (by_zeros | by_units), measured=measured, step=frame.step
+            layout,
+            holds=known & (by_zeros | by_units) | (row.zero_frac > self._limits.nothing),
+            measured=measured,
+            step=frame.step,
         )
         return series_findings(
             frame,
