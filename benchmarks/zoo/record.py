@@ -158,6 +158,7 @@ def _side_by_side(traces: dict[int, Trace]) -> Trace:
     columns = {"loss": np.mean([t.losses for t in traces.values()], axis=0)}
     columns |= {name: first.scalar(name) for name in ("lr", "grad_norm")}
     logged = {name: first.logged_scalar(name) for name in columns}
+    logged["loss"] = np.all([t.logged_scalar("loss") for t in traces.values()], axis=0)
     for rank, trace in traces.items():
         if not np.array_equal(trace.steps, first.steps):
             raise LostFramesError(f"rank {rank} has other steps than rank {min(traces)}")

@@ -66,3 +66,15 @@ def test_of_activations_that_fade_together_the_first_is_named() -> None:
         trace.scale(name, np.power(0.9 - 0.005 * (place % 2), rows, dtype=np.float64))
     told = told_by("fading", trace)
     assert names_of(told[:1], trace) == names[4:5]
+
+
+def test_a_weight_that_fell_less_comes_after_one_that_fell_more() -> None:
+    """The flow decides among those alone that fell alike."""
+    trace = small_updates(200)
+    for name, share in (("blocks.0.mlp.up", 0.3), ("blocks.1.mlp.up", 0.03)):
+        rows = np.clip((np.arange(200) - FIRST) / 60, 0.0, 1.0)
+        trace.scale(f"weight:{name}.weight", np.power(share, rows))
+    last = told_by("fading", trace)
+    assert names_of(last[-1:], trace) != []
+    both = [f for f in last if f.step == last[-1].step]
+    assert names_of(both[:1], trace) == ["weight:blocks.1.mlp.up.weight"]

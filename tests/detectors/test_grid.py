@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from foreshock_service.detectors.config import EngineConfig
 from foreshock_service.pipeline.session import DetectionSession
@@ -91,3 +93,17 @@ def test_what_rounding_leaves_of_a_bias_of_keys_is_quiet() -> None:
         for statistic in ("std", "min", "max"):
             trace.stats[FIRST:, trace.index(name), COLUMN[statistic]] *= 2.0**-8
     assert told_by("grid", trace) == []
+
+
+def test_a_schema_that_loses_its_gradients_is_no_trouble() -> None:
+    """They may be left out of a later attempt."""
+    session = DetectionSession()
+    rows = list(on_a_grid().frames())
+    for frame in rows[: FIRST + 8]:
+        session.push(frame)
+    kept = [i for i, s in enumerate(rows[0].schema.series) if s.kind != "gradient"]
+    schema = replace(
+        rows[0].schema, series=tuple(s for s in rows[0].schema.series if s.kind != "gradient")
+    )
+    for frame in rows[FIRST + 8 : FIRST + 12]:
+        session.push(replace(frame, schema=schema, stats=frame.stats[kept]))

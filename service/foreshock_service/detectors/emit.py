@@ -32,8 +32,9 @@ def by_size_then_flow(mask: Bools, octaves: Floats, flow: npt.NDArray[np.int64])
     its size comes with the same factor out of all that follow."""
     size = np.where(mask, np.nan_to_num(octaves), 0.0)
     largest = size.max(initial=0.0)
-    # Flows are ranks from 0 up, so that these come before all sizes.
-    return np.where(size > largest - ALIKE_OCTAVES, flow - flow.size - largest, -size)
+    # Below all sizes, in their own order.
+    first = flow - flow.max(initial=0) - 1.0 - largest
+    return np.where(size > largest - ALIKE_OCTAVES, first, -size)
 
 
 def series_findings(

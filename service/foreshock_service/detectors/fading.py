@@ -101,7 +101,7 @@ class Fading:
         if not any_of(lasting):
             return []
         if not any_of(lasting & layout.kind_masks[WEIGHT]):
-            outputs = layout.kind_masks[ACTIVATION] & ~layout.is_output
+            outputs = layout.kind_masks[ACTIVATION] & ~layout.is_output & row.measured
             lasting = with_alike(lasting, fall, outputs)
         weights_first = np.where(layout.kind_masks[WEIGHT], WEIGHTS_FIRST, 0.0)
         return series_findings(

@@ -73,7 +73,8 @@ class Grid:
         self._coarse.align(layout)
         steps = np.ldexp(np.frexp(largest)[0], limits.bits)
         coarse = small & (steps == np.floor(steps))
-        coarse &= layout.is_matrix[gradients] | (largest > ROUNDING * np.fmax.reduce(largest))
+        left = (largest > 0) & (largest <= ROUNDING * np.fmax.reduce(largest, initial=0.0))
+        coarse &= layout.is_matrix[gradients] | ~left
         coarse &= (largest > 0) | (self._coarse.rows[gradients] > 0)
         holds = np.zeros(layout.num_series, np.bool_)
         holds[gradients] = coarse

@@ -168,25 +168,31 @@ class Lone:
         sunk &= self._can_sink.of(layout)[series] & (own < -limits.own_octaves)
         learns = np.ones(series.size, np.bool_)
         found: list[Finding] = []
-        for streaks, holds, moved, sign, rows, kinds in (
-            (self._risen, risen, above, 1.0, limits.rows, RISEN_KINDS),
-            (self._stays, stays, above, 1.0, limits.noisy_rows, RISEN_KINDS),
-            (self._sunk, sunk, below, -1.0, limits.below_rows, SUNK_KINDS),
+        may_rise = known & (own > limits.own_octaves) & np.isfinite(self._needed.of(layout)[series])
+        may_sink = known & (own < -limits.own_octaves) & self._can_sink.of(layout)[series]
+        told_already = np.zeros(layout.num_series, np.bool_)
+        for streaks, holds, may, moved, sign, rows, kinds in (
+            (self._risen, risen, may_rise, above, 1.0, limits.rows, RISEN_KINDS),
+            (self._stays, stays, may_rise, above, 1.0, limits.noisy_rows, RISEN_KINDS),
+            (self._sunk, sunk, may_sink, below, -1.0, limits.below_rows, SUNK_KINDS),
         ):
             away, measured = np.zeros((2, layout.num_series), np.bool_)
             away[series], measured[series] = holds, True
             streaks.update(layout, holds=away, measured=measured, step=frame.step)
             learns &= ~(holds & (streaks.rows[series] < limits.new_normal_rows))
-            lasting = streaks.lasting(rows)
+            lasting = streaks.lasting(rows) & ~told_already
             if not any_of(lasting):
                 continue
             octaves = np.full(layout.num_series, np.nan)
             octaves[series] = moved
+            among = np.zeros(layout.num_series, np.bool_)
+            among[series] = may & (moved > limits.own_octaves)
+            among &= ~told_already
             places = self._places(baselines)
             for of, kind in kinds:
                 mine = layout.kind_masks[of] & ~layout.is_output
-                also = mine & (octaves > limits.own_octaves)
-                told = with_alike(mine & lasting, octaves, also)
+                told = with_alike(mine & lasting, octaves, mine & among)
+                told_already |= told
                 found += series_findings(
                     frame,
                     told,
@@ -245,7 +251,10 @@ class Lone:
             scale = np.where(rows > 0, scale, 0.0)
         weight = 1.0 / np.minimum(rows + 1.0, PLACE_ROWS)
         usual["log"][series] = usual_logs + weight * above
-        off, bound = np.abs(above), WINSOR_SCALES * np.maximum(scale, SCALE_FLOOR)
+        off, bound = (
+            np.where(rows > 0, np.abs(above), 0.0),
+            WINSOR_SCALES * np.maximum(scale, SCALE_FLOOR),
+        )
         if any_young:
             bound = np.where(young, np.inf, bound)
         # Mean absolute deviation to standard deviation of a normal: sqrt(pi / 2).

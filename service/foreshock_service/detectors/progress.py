@@ -85,7 +85,8 @@ class Progress:
         """Take up a state."""
         self._losses.restore(state[0])
         self._start.restore(state[1])
-        self._long.restore(state[2])
+        # An older version kept no long window; a run that it began fills one anew.
+        self._long.restore(state[2] if len(state) > 2 else [])
 
 
 def _error_of_levels(values: list[float]) -> float:

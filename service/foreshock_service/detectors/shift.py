@@ -102,13 +102,10 @@ class Shift:
             self._largest = max(self._largest, self._sizes.values()[-latest - 1])
         shift = self._since(num - latest, limits.octaves)
         if shift is not None:
-            shift = self._since(num - latest, limits.octaves, self._least())
+            shift = self._since(num - latest, limits.octaves, self._least(rate))
         slow = rate is not None and num == latest + limits.slow_rows
-        explained = (
-            not is_one_of(baselines.facts, OF_THEIR_OWN_SIZE) and baselines.progress.has_learned
-        )
-        if shift is None and slow and not explained:
-            shift = self._since(0, limits.slow_octaves)
+        if shift is None and slow and not self._learning_explains(baselines):
+            shift = self._since(0, limits.slow_octaves, self._least(rate))
         if shift is None:
             return []
         level, usual, step = shift
@@ -124,14 +121,14 @@ class Shift:
             )
         ]
 
-    def _least(self) -> float:
+    def _least(self, rate: float | None) -> float:
         """What a new level must stand above besides the rows before it: where no rate is logged, or
         a schedule has just raised it, all that the run has shown."""
         undivided, sizes = self._undivided.values(), self._sizes.values()
         rates = [whole - part for whole, part in zip(undivided, sizes, strict=True)]
         new, before = self._limits.new_rows, self._limits.before_rows
         rose = rates[-1] - median(rates[-new - before : -new])
-        return self._largest if rates[-1] == 0.0 or rose > RESTART_OCTAVES else -math.inf
+        return self._largest if rate is None or rose > RESTART_OCTAVES else -math.inf
 
     @staticmethod
     def _learning_explains(baselines: Baselines) -> bool:

@@ -65,7 +65,9 @@ class VanishingThresholds(Thresholds):
     dead_zeros_above_start: float = threshold(
         0.15, "share", "and more than at the start by so much"
     )
-    nothing: float = threshold(0.999, "share", "of zeros are too many whatever the start was")
+    nothing: float = threshold(
+        1.0, "share", "of zeros is nothing but zeros, too many whatever the start was"
+    )
     dead_units: float = threshold(0.5, "share", "of its units are inactive for the whole batch")
     dead_units_above_start: float = threshold(
         0.25, "share", "and more than at the start by so much"
@@ -96,8 +98,11 @@ class Vanishing:
     def _all_gradients(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         limits, matrices = self._limits, baselines.layout.matrices[GRADIENT]
         growth = baselines.growth()[matrices]
+        known = np.isfinite(growth)
+        if np.count_nonzero(known) < limits.min_matrices:
+            return []
         fell = any_of(growth < -limits.all_octaves)
-        fall = -middle(growth[np.isfinite(growth)]) if fell else 0.0
+        fall = -middle(growth[known]) if fell else 0.0
         if fall <= limits.all_octaves or not baselines.progress.is_stuck:
             self._all_rows = 0
             return []
@@ -107,7 +112,7 @@ class Vanishing:
         if self._all_rows < limits.depth_rows:
             return []
         logs = baselines.logs()[matrices]
-        size = middle(logs[np.isfinite(growth)])
+        size = middle(logs[known])
         return [
             run_finding(
                 frame,
@@ -208,7 +213,7 @@ class Vanishing:
         by_units: Bools = row.inactive_unit_frac > units
         self._dead.update(
             layout,
-            holds=known & (by_zeros | by_units) | (row.zero_frac > self._limits.nothing),
+            holds=known & (by_zeros | by_units) | (row.zero_frac >= self._limits.nothing),
             measured=measured,
             step=frame.step,
         )

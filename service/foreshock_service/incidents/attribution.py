@@ -33,6 +33,8 @@ from foreshock_service.incidents.names import family_of, module_of
 
 GLOBAL_SHARE: Final = 0.5
 HUGE: Final = 256.0
+STALE_STEPS: Final = 64
+"""What one series did so long before the loss was told is another story."""
 JUMP: Final = 4.0
 """What an activation must have grown by to explain a spike of the gradients."""
 NOBODYS_KINDS: Final = frozenset({"plateau", "update_too_small"})
@@ -104,7 +106,7 @@ def attribute(
         return NOBODY
     first = min(d.step for d in pool)
     leaders = [d for d in pool if d.step <= latest_together(first, step)]
-    if kind in LOSS_KINDS and len(leaders) < (1 if opens else 2):
+    if kind in LOSS_KINDS and len(leaders) < 2 and not (opens and first > step - STALE_STEPS):
         return NOBODY
     if num_series > 4 and len(leaders) >= GLOBAL_SHARE * num_series:
         return NOBODY

@@ -10,8 +10,6 @@ from foreshock_service.incidents import optimizer_words, silent_client_words
 from foreshock_service.incidents.names import whose
 from foreshock_service.incidents.phrases import number, place, plain, subject, times
 
-ALL_ZERO: Final = 0.999
-
 
 def sentence(incident: Incident, transition: Transition | None = None) -> str:
     """What an incident says of itself now, or on the given transition."""
@@ -187,7 +185,7 @@ def _dead(incident: Incident) -> str:
             f"{where} has had nothing to do since step {incident.onset_step}, while others of its "
             f"{siblings} siblings had ({lost} tensors are idle)"
         )
-    if start is not None and start > ALL_ZERO:
+    if start is not None and start >= 1.0:
         return f"{where} has put out nothing but zeros since step {incident.onset_step}"
     if value is None or start is None:
         return f"{where} has dead units since step {incident.onset_step}"
