@@ -107,3 +107,21 @@ def _meeting(*, every: int, until: int) -> Trace:
         sums = 1.0 + steps + 0.25 * rank * apart
         trace.scalars[f"weight_checksum_rank{rank}"] = sums.astype(np.float64)
     return trace
+
+
+def test_a_difference_that_was_told_excuses_no_other() -> None:
+    """Once mended, the next one is told as soon as the first was."""
+    trace = _meeting(every=1, until=1000)
+    for first in (60, 200):
+        trace.scalars["weight_checksum_rank1"][first : first + 30] += 0.25
+    assert [f.onset_step for f in told_by("replicas", trace)] == [60, 200]
+
+
+def test_rows_on_which_no_rank_was_measured_do_not_count() -> None:
+    """Neither as together nor as apart."""
+    trace = _ranked(1.5)
+    for rank in range(2):
+        index = trace.index(f"weight:rank{rank}/mlp.up.weight")
+        trace.stats[np.arange(100) % 4 != 0, index, :] = np.nan
+    (finding,) = told_by("replicas", trace)
+    assert (finding.onset_step, finding.step) == (60, 64)

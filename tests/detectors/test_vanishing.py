@@ -79,7 +79,7 @@ def test_gradients_that_all_vanish_under_a_loss_with_more_to_learn_are_told() ->
     assert (incident.onset_step, incident.opened_step) == (200, 223)
     left = incident.evidence["ratio"]
     assert sentence(incident).startswith(
-        f"All gradients have fallen to {left:.3g} of their size since step 200"
+        f"The median gradient has fallen to {left:.3g} of its size since step 200"
     )
 
 
@@ -128,3 +128,14 @@ def test_nothing_but_zeros_from_the_first_row_on_is_told() -> None:
     assert sentence(incident).startswith(
         "blocks.1.mlp.up has put out nothing but zeros since step 0"
     )
+
+
+def test_rows_without_gradients_do_not_count() -> None:
+    """Measured on every second row, it takes twice as many to see that all have vanished."""
+    trace = healthy(300)
+    for name in trace.names("gradient"):
+        trace.scale(name, 1e-4, 200)
+        trace.stats[1::2, trace.index(name), :] = np.nan
+    (incident,) = opened(trace)
+    assert (incident.kind, incident.group) == ("vanishing_gradient", None)
+    assert (incident.onset_step, incident.opened_step) == (200, 246)

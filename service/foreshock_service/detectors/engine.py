@@ -50,7 +50,6 @@ class Engine:
         )
         self._departed = Streaks()
         self._leapt = Streaks()
-        self._step = 0
 
     def push(self, frame: Frame) -> list[Finding]:
         """Findings of the next frame, which its baselines learn afterwards."""
@@ -62,7 +61,6 @@ class Engine:
     def _push(self, frame: Frame) -> list[Finding]:
         baselines = self.baselines
         baselines.read(frame)
-        self._step = frame.step
         fresh = ((detector, self._make(detector.name)) for detector in self._detectors)
         self._announced.begin(frame, baselines, fresh)
         findings = [f for d in self._detectors for f in d.observe(frame, baselines)]
@@ -94,19 +92,21 @@ class Engine:
             mask = np.zeros(layout.num_series, np.bool_)
         self.baselines.freeze(mask)
 
-    def departures(self) -> tuple[Departure, ...]:
-        """Series outside their baseline on the newest row: those that left first, together, in the
-        order of the flow, then the others, first to leave first."""
+    def departures(self, step: int) -> tuple[Departure, ...]:
+        """Series outside their baseline on the newest row, which is that of a step: those that left
+        first, together, in the order of the flow, then the others, first to leave first."""
         layout, row = self.baselines.layout, self.baselines.row
-        which = np.flatnonzero(self._departed.rows > 0)
         growth = self.baselines.growth()
-        # What had drifted and then leaps has left with the leap: the incident is about that.
-        since = np.where(self._leapt.rows > 0, self._leapt.since, self._departed.since)
+        known = row.bad | np.isfinite(growth)
+        which = np.flatnonzero((self._departed.rows > 0) & known)
         if not which.size:
             return ()
+        # What had drifted and then leaps has left with the leap: the incident is about that.
+        since = np.where(self._leapt.rows > 0, self._leapt.since, self._departed.since)
+        which = which[np.lexsort((layout.flow[which], since[which]))][:MAX_DEPARTURES]
         left = since[which]
-        followed = np.maximum(left, latest_together(int(left.min()), self._step))
-        order = np.lexsort((layout.flow[which], followed))
+        followed = np.maximum(left, latest_together(int(left[0]), step))
+        which = which[np.lexsort((layout.flow[which], followed))]
         return tuple(
             Departure(
                 series=f"{layout.keys[i][0]}:{layout.keys[i][1]}",
@@ -114,8 +114,7 @@ class Engine:
                 statistic="rms",
                 ratio=float("inf") if row.bad[i] else float(np.exp2(growth[i])),
             )
-            for i in which[order][:MAX_DEPARTURES]
-            if row.bad[i] or np.isfinite(growth[i])
+            for i in which
         )
 
     def state(self) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class ReplicasThresholds(Thresholds):
     settled_rows: int = threshold(8, "rows", "that ranks were alike for, which then should stay so")
     unsettled_rows: int = threshold(24, "rows", "so long must others differ", guard=True)
     longest: float = threshold(
-        2.0, "times", "and beyond the longest time apart that ended", guard=True
+        2.0, "times", "as long as any time that ranks were apart for and met again", guard=True
     )
 
 
@@ -80,8 +80,12 @@ class Replicas:
         differs = np.abs(row.rms - row.rms[self._twin]) / row.rms[self._twin]
         differs = np.where(self._twin >= 0, np.nan_to_num(differs), 0.0)
         apart = differs > self._limits.slack
+        if len(sums) < 2 and not (row.measured & (self._twin >= 0)).any():
+            return []
         if spread == 0.0 and not apart.any():
-            self._longest_apart = max(self._longest_apart, self._rows)
+            # What was told was a fault, and excuses no other.
+            if self._rows < self._needed_rows():
+                self._longest_apart = max(self._longest_apart, self._rows)
             self._rows, self._together = 0, self._together + 1
             return []
         if self._rows == 0:
@@ -89,8 +93,7 @@ class Replicas:
             self._settled = self._together >= self._limits.settled_rows
             self._together = 0
         self._rows += 1
-        least = self._limits.rows if self._settled else self._limits.unsettled_rows
-        if self._rows < max(least, self._limits.longest * self._longest_apart):
+        if self._rows < self._needed_rows():
             return []
         found = series_findings(
             frame,
@@ -119,6 +122,11 @@ class Replicas:
                 )
             )
         return found
+
+    def _needed_rows(self) -> float:
+        """How long ranks must be apart until it is told."""
+        least = self._limits.rows if self._settled else self._limits.unsettled_rows
+        return max(least, self._limits.longest * self._longest_apart)
 
     def state(self) -> State:
         """The streak, and those before it."""

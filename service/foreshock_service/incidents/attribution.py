@@ -14,7 +14,8 @@ Rules, in this order:
 
 A module inside another one works before it, so of the two the inner one is named. When two blocks
 or more lead together and share a family (`attn.qkv`), the family is claimed and no single block.
-One series alone that leaves after the loss was told is a consequence. When half of all series leave
+One series alone is named of a loss only on the row on which it is told, and if it left within 64
+steps before. When half of all series leave
 within the same steps, nobody is named: a learning rate or a batch is nobody's fault; nor is anybody
 when half of all updates are too large. Confidence is the share of the leaders that belong to what
 is claimed.
@@ -82,13 +83,15 @@ def attribute(
     """The cause of an incident of `kind` at `step`, on which it `opens` or which is a later one.
 
     `named` are the series that its findings name, foremost first; `departures` all that stand
-    outside their baselines, first to leave first.
+    outside their baselines: those that left first, together, in the order of the flow, then the
+    others.
     """
     if kind == "bad_batch":
         return _claim(named[:1]) if named else NOBODY
     if kind == "non_finite":
         # An overflow starts with what grew before it, not with the first NaN.
         huge = [d for d in departures if HUGE < d.ratio < math.inf]
+        huge.sort(key=lambda d: d.step)
         return _claim(huge[:1] or named[:1]) if named else NOBODY
     if kind in NOBODYS_KINDS:
         # A rule that knows which of the matrices it was has named them; the others name none.
@@ -96,7 +99,8 @@ def attribute(
     if kind == "gradient_spike":
         forward = [d for d in departures if d.series.startswith("activation:") and d.ratio >= JUMP]
         if forward:
-            return _claim([d for d in forward if d.step == forward[0].step])
+            first = min(d.step for d in forward)
+            return _claim([d for d in forward if d.step == first])
     if kind in NAMED_BY_RULE:
         if len(named) > 1 and len(named) >= GLOBAL_SHARE * num_series:
             return NOBODY

@@ -167,7 +167,7 @@ def _vanishing(incident: Incident) -> str:
     ratio = number(incident, "ratio")
     if incident.evidence.get("cause") == "all" and ratio is not None:
         return (
-            f"All gradients have fallen to {plain(ratio)} of their size since step "
+            f"The median gradient has fallen to {plain(ratio)} of its size since step "
             f"{incident.onset_step}, though the loss has more to learn"
         )
     count = incident.num_affected

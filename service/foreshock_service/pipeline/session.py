@@ -40,7 +40,7 @@ class DetectionSession:
         """Take the next row in."""
         findings = self.engine.push(frame)
         busy = bool(findings)
-        departures = self.engine.departures() if busy else ()
+        departures = self.engine.departures(frame.step) if busy else ()
         changes = self.tracker.push(frame, findings, departures)
         self.engine.freeze(run=self.tracker.frozen_run, series=self.tracker.frozen_series)
         return RowOutcome(self.tracker.kept, changes)

@@ -106,7 +106,7 @@ def incident_page(
     """`depths` gives the place in the forward pass of each series, named `kind:name`."""
     run_link = f"/runs/{quote(run.run_id)}"
     closed = incident.state is State.RESOLVED
-    first = incident.departures[0].step if incident.departures else incident.onset_step
+    first = min((d.step for d in incident.departures), default=incident.onset_step)
     return IncidentPage(
         name=run.name,
         number=incident.number,

@@ -107,9 +107,9 @@ def _detail(incident: Incident) -> str:
         off = f"{whole(incident.num_affected)} of {whole(incident.num_series)} tensors"
         sentences.append(f"{off} have left their baseline.")
     if len(incident.departures) > 1:
-        first, last = incident.departures[0], incident.departures[-1]
-        if last.step > first.step:
-            sentences.append(f"The last listed followed after {steps(last.step - first.step)}.")
+        left = [d.step for d in incident.departures]
+        if left[-1] > min(left):
+            sentences.append(f"The last listed followed after {steps(left[-1] - min(left))}.")
     known = [d for d in incident.departures if 0 < d.ratio < math.inf]
     farthest = max(known, key=lambda d: abs(math.log(d.ratio)), default=None)
     if farthest is not None and abs(math.log(farthest.ratio)) > _NEAR:
