@@ -18,8 +18,9 @@ from benchmarks.detection.splicing import (
     middle_of,
     only,
     progress_of,
+    with_statistics,
 )
-from benchmarks.detection.transforms import SIZES, of_kind, with_scalars
+from benchmarks.detection.transforms import SIZES, of_kind
 
 CLIMB_ROWS: Final = 60
 _SIZES: Final = [COLUMN[name] for name in (*SIZES, "batch_std")]
@@ -46,7 +47,7 @@ def _tensors(
         stats = _by_row(run, which, np.exp2(octaves * passed))
         names = [run.schema.series[i].name for i in np.flatnonzero(root)]
         return Spliced(
-            recording=replace(run, stats=stats, scalars=_norms(run, stats)),
+            recording=with_statistics(run, stats),
             kind=fault,
             onset_step=int(run.steps[first]),
             layers=() if whose == "all" else tuple(names),
@@ -64,22 +65,6 @@ def _by_row(
     for index in np.flatnonzero(which):
         stats[:, index, _SIZES] *= factor[:, None].astype(np.float32)
     return stats
-
-
-def _norms(run: Recording, stats: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float64]]:
-    """The scalars, with the gradient norm that other statistics of the gradients make."""
-    gradients = of_kind(run, "gradient")
-
-    def squares(table: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        mean, spread, count = (
-            table[:, gradients, COLUMN[name]].astype(np.float64)
-            for name in ("mean", "std", "count")
-        )
-        return np.asarray(np.nansum((mean**2 + spread**2) * count, axis=1))
-
-    before, after = squares(run.stats), squares(stats)
-    ratio = np.sqrt(np.divide(after, before, out=np.ones_like(after), where=before > 0))
-    return with_scalars(run, "grad_norm", lambda norm: norm * ratio)
 
 
 def _loss_climbs(run: Recording, first: int) -> Spliced | None:

@@ -22,6 +22,7 @@ from benchmarks.detection.splicing import (
     middle_of,
     only,
     progress_of,
+    with_statistics,
 )
 from benchmarks.detection.transforms import of_kind, scaled, with_scalars
 
@@ -54,21 +55,9 @@ def _larger(factor: float) -> Callable[[Recording, int, int], Recording]:
 
 
 def _larger_gradient(factor: float) -> Callable[[Recording, int, int], Recording]:
-    def change(run: Recording, index: int, first: int) -> Recording:
-        mean, spread, count = (
-            run.stats[first:, index, COLUMN[name]].astype(np.float64)
-            for name in ("mean", "std", "count")
-        )
-        squares = np.nan_to_num((mean**2 + spread**2) * count)
-        scalars = dict(run.scalars)
-        if "grad_norm" in scalars:
-            norm = scalars["grad_norm"].copy()
-            norm[first:] = np.sqrt(norm[first:] ** 2 + (factor**2 - 1) * squares)
-            scalars["grad_norm"] = norm
-        stats = scaled(run, only(run, index), factor, first)
-        return replace(run, stats=stats, scalars=scalars)
-
-    return change
+    return lambda run, index, first: with_statistics(
+        run, scaled(run, only(run, index), factor, first)
+    )
 
 
 def _put(**values: float) -> Callable[[Recording, int, int], Recording]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +14,7 @@ from foreshock_service.pipeline.session import DetectionSession
 
 from benchmarks.detection.recordings import Recording
 from benchmarks.detection.told import Alert, alerts_from
-from benchmarks.detection.transforms import of_kind
+from benchmarks.detection.transforms import of_kind, with_scalars
 from benchmarks.zoo.score import Outcome, Run, outcomes_of, score_run
 
 LEAST_ROWS: Final = 150
@@ -73,7 +73,7 @@ def first_row(recording: Recording) -> int | None:
     return int(FIRST_SHARE * recording.num_rows) if recording.num_rows >= LEAST_ROWS else None
 
 
-def middle_of(run: Recording, kind: str, first: int, *, needs: str = "") -> int | None:
+def middle_of(run: Recording, kind: str, first: int) -> int | None:
     """The matrix of a kind halfway up the network that is alive before the row and at it."""
     layout = layout_of(run.schema)
     spread = run.stats[:, :, COLUMN["std"]]
@@ -81,7 +81,6 @@ def middle_of(run: Recording, kind: str, first: int, *, needs: str = "") -> int 
         alive = ((spread[:first] > 0).sum(axis=0) >= 0.2 * first) & (spread[first] > 0)
     # The input's embedding and the output have rules of their own, so the inner ones come first.
     which = np.flatnonzero(of_kind(run, kind) & layout.is_matrix & alive & ~layout.is_output)
-    which = np.array([i for i in which if needs in run.schema.series[i].module_type], np.int64)
     if not which.size:
         return None
     return int(which[np.argsort(layout.depth[which], kind="stable")][len(which) // 2])
@@ -110,3 +109,27 @@ def progress_of(run: Recording, first: int) -> float | None:
     start = float(np.median(before[:10]))
     progress = start - float(np.median(before[-20:]))
     return progress if progress > LEAST_PROGRESS * abs(start) else None
+
+
+def with_statistics(run: Recording, stats: npt.NDArray[np.float32]) -> Recording:
+    """The recording with other statistics, and the gradient norm that they make; on a row without
+    gradients it is as many times as large as on the row before."""
+    gradients = of_kind(run, "gradient")
+
+    def squares(table: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        mean, spread, count = (
+            table[:, gradients, COLUMN[name]].astype(np.float64)
+            for name in ("mean", "std", "count")
+        )
+        return np.asarray(np.nansum((mean**2 + spread**2) * count, axis=1))
+
+    before, after = squares(run.stats), squares(stats)
+    measured = np.flatnonzero(before > 0)
+    ratio = np.ones(run.num_rows)
+    if measured.size:
+        newest = np.searchsorted(measured, np.arange(run.num_rows), side="right") - 1
+        rows = measured[np.maximum(newest, 0)]
+        ratio = np.where(newest >= 0, np.sqrt(after[rows] / before[rows]), 1.0)
+    return replace(
+        run, stats=stats, scalars=with_scalars(run, "grad_norm", lambda norm: norm * ratio)
+    )

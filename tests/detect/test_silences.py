@@ -176,8 +176,9 @@ def test_a_stage_killed_again_and_again_tells_each_incident_once(
         store_run(store, name, nan_from=20, num_frames=32)
     detect(store)
     assert told(store) == []
-    kills = 0
-    while len(told(store)) < len(names):
+    kills, amid = 0, 0
+    while (num_told := len(told(store))) < len(names):
+        amid += num_told > 0
         worker = subprocess.Popen(
             [sys.executable, "-m", "tests.detect.unsilencer", database_url, str(NOW + HOUR)],
             cwd=ROOT,
@@ -191,7 +192,7 @@ def test_a_stage_killed_again_and_again_tells_each_incident_once(
             worker.kill()
         kills += 1
 
-    assert kills >= 2
+    assert amid >= 1
     assert sorted(m["run"]["id"] for m in told(store)) == sorted(names)
     with store.read() as session:
         rows = session.connection.scalar(select(func.count()).select_from(delivery))

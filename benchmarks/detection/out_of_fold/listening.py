@@ -82,7 +82,7 @@ def listen(
             break
         session.push(frame)
         if listening.any_found:
-            departures[frame.ord] = session.engine.departures()
+            departures[frame.ord] = session.engine.departures(frame.step)
     tables = {r: tuple(found) for r, found in zip(requests, listening.found, strict=True)}
     return Heard(tables=_shared(tables), departures=departures)
 

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from benchmarks.zoo.data import ALPHABET, Batch, text, text_batches
 from benchmarks.zoo.faults import Fault
+from benchmarks.zoo.models.adapters import Bottleneck, LowRank
 from benchmarks.zoo.models.decoder import Decoder
-from benchmarks.zoo.models.language import Bottleneck, LowRank, Prompted
+from benchmarks.zoo.models.language import Prompted
 from benchmarks.zoo.optimizers import Adan
 from benchmarks.zoo.registry import faulty, healthy
 from benchmarks.zoo.rules import Crosses, LeavesTwin, NoProgress, NotFinite
@@ -158,9 +159,10 @@ def adapters_cut(stage: Stage) -> Iterator[float]:
 def _with_low_rank(stage: Stage, *, alpha: float = 16.0) -> Decoder:
     model = trained(stage, Decoder(layers=2)).requires_grad_(False)
     for attention in model.attentions():
-        attention.query = LowRank(attention.query, alpha=alpha)  # type: ignore[assignment]
-        attention.value = LowRank(attention.value, alpha=alpha)  # type: ignore[assignment]
-        attention.out = LowRank(attention.out, alpha=alpha)  # type: ignore[assignment]
+        for name in ("query", "value", "out"):
+            fixed = attention.get_submodule(name)
+            assert isinstance(fixed, nn.Linear)
+            attention.set_submodule(name, LowRank(fixed, alpha=alpha))
     return model
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from benchmarks.zoo.data import Clusters, images
 from benchmarks.zoo.faults import Fault
+from benchmarks.zoo.models.adapters import LowRank
 from benchmarks.zoo.models.conv import CNN
 from benchmarks.zoo.models.mlp import MLP
 from benchmarks.zoo.registry import faulty, healthy
@@ -125,29 +126,12 @@ def distilled(stage: Stage) -> Iterator[float]:
     return fit(stage, model, optimizer, loss_of, num_steps=380)
 
 
-class LowRank(nn.Module):
-    """A frozen linear layer beside a low-rank one whose second matrix starts at nought."""
-
-    def __init__(self, base: nn.Linear, *, rank: int = 4, scale: float = 2.0) -> None:
-        super().__init__()
-        self.base, self.scale = base, scale
-        base.requires_grad_(False)
-        self.down = nn.Linear(base.in_features, rank, bias=False)
-        self.up = nn.Linear(rank, base.out_features, bias=False)
-        nn.init.zeros_(self.up.weight)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The frozen output and what was learned beside it."""
-        out: torch.Tensor = self.base(x) + self.scale * self.up(self.down(x))
-        return out
-
-
-def _adapted(*, scale: float = 2.0) -> MLP:
+def _adapted() -> MLP:
     model = MLP((16, 64, 64, 8), activation=nn.GELU)
     for i in range(2):
         layer = model.layers[i]
         assert isinstance(layer, nn.Linear)
-        model.layers[i] = LowRank(layer, scale=scale)
+        model.layers[i] = LowRank(layer)
     return model
 
 

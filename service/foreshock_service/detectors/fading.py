@@ -48,7 +48,7 @@ class FadingThresholds(Thresholds):
     weight_octaves: float = threshold(1.75, "octaves", "a weight below the largest level it had")
     activation_octaves: float = threshold(3.0, "octaves", "an activation below the largest it had")
     common_share: float = threshold(
-        0.5, "share", "of that fall: if the median one fell as far, all of them shrink", guard=True
+        0.5, "share", "of that fall: if the others fell as far, all of them shrink", guard=True
     )
     rows: int = threshold(12, "rows", "so long must it last")
 

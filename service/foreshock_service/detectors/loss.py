@@ -12,8 +12,8 @@ something, which it does not for players and rewards, or if the run was joined i
 - `loss_spike` (warning): 3 of the last 5 rows are damaged, or 2 of them by twice as much.
 - `divergence` (critical): damage has lasted 20 rows, or the level of the last 16 rows has risen
   above the best level by 50 % of the progress, 8 sigma and 15 %, and still stands 16 rows later; or
-  it stands for so long 8 times above the largest of the first 32 losses, progress or none; or,
-  where noise is large, by 70 % of the progress, 3 sigma, 15 % and the tail.
+  it stands for so long 8 times above the largest of the first 32 losses, progress or none; or, as
+  above, by 70 % of the progress, 3 sigma, 15 % and the tail.
 
 A loss that is on its way back (30 % of it) is no divergence, nor one that repeats the first rows of
 the run: that is a new start in the same log, and everything is learned anew.
@@ -113,7 +113,7 @@ class Loss:
         self._calm = Window(self._limits.window_rows)
         self._recent = Window(self._limits.level_rows)
         self._damaged: list[int] = []  # steps of the damaged ones among the last 5 rows, else -1
-        self._far: list[int] = []  # which of them were damaged plainly
+        self._plain: list[int] = []  # which of them were damaged plainly
         self._num_rows = 0
         self._start = math.nan
         self._best = math.inf
@@ -166,18 +166,15 @@ class Loss:
             # A loss that never fell has nothing to lose: only a change beyond all it ever did.
             bar = max(bar, 2 * self._limits.sigmas * sigma, 0.5 * abs(calm))
         damaged, told = damage > bar or self._leaps(loss, calm, damage, progress), loss
-        sunk = self._noisy_level() - calm
-        if (
-            not damaged
-            and levels_count
-            and self._undoes(sunk, calm, sigma, progress, self._tails[0])
-        ):
-            # What is told is the level: a single row of it may well lie below the calm ones.
-            damaged, told = True, self._noisy_level()
+        if not damaged and levels_count:
+            noisy = self._noisy_level()
+            if self._undoes(noisy - calm, calm, sigma, progress, self._tails[0]):
+                # What is told is the level: a single row of it may well lie below the calm ones.
+                damaged, told = True, noisy
         if self._damaged_rows and len(self._since_onset) < self._limits.lasting_rows:
             self._since_onset.append(loss)
         self._damaged = [*self._damaged[-4:], frame.step if damaged else -1]
-        self._far = [*self._far[-4:], int(damaged and damage > self._limits.plain_factor * bar)]
+        self._plain = [*self._plain[-4:], int(damaged and damage > self._limits.plain_factor * bar)]
         if damaged:
             if self._damaged_rows == 0:
                 self._onset = frame.step
@@ -234,7 +231,7 @@ class Loss:
             kind, severity = "divergence", Severity.CRITICAL
         elif damaged and (
             sum(step >= 0 for step in self._damaged) >= 3
-            or sum(self._far) >= self._limits.plain_rows
+            or sum(self._plain) >= self._limits.plain_rows
         ):
             reference, onset = calm, self._onset
             kind, severity = "loss_spike", Severity.WARNING
@@ -322,7 +319,7 @@ class Loss:
             "calm": self._calm.state(),
             "recent": self._recent.state(),
             "damaged": list(self._damaged),
-            "far": list(self._far),
+            "plain": list(self._plain),
             "first": list(self._first),
             "since_onset": list(self._since_onset),
             "told": [int(self._told), self._num_told],
@@ -347,7 +344,7 @@ class Loss:
         self._calm.restore(state["calm"])
         self._recent.restore(state["recent"])
         self._damaged = [int(step) for step in state["damaged"]]
-        self._far = [int(is_far) for is_far in state["far"]]
+        self._plain = [int(is_plain) for is_plain in state["plain"]]
         self._first = [float(x) for x in state["first"]]
         self._since_onset = [float(x) for x in state["since_onset"]]
         self._told, self._num_told = bool(state["told"][0]), int(state["told"][1])

@@ -24,6 +24,12 @@ LONG_ROWS: Final = 140
 LONG_LEVEL_ROWS: Final = 34
 LEARNED: Final = 0.05
 """Of the level; 100 rows of growth that learn nothing are no learning."""
+FAR_FROM_NOUGHT: Final = 0.1
+"""Of the first losses: what is nearer has learned nearly all."""
+KEPT: Final = 0.5
+"""Of the level of a hundred rows ago: gradients that vanish by 8 octaves take more of it along."""
+DIFFERENT_BATCHES: Final = 0.005
+"""Noise, as a share of the level, that one batch of all data does not have."""
 SURE_ERRORS: Final = 2.0
 """And by so many standard errors: one that wavers around zero falls by all of it."""
 
@@ -74,8 +80,8 @@ class Progress:
         if len(values) < LONG_LEVEL_ROWS + LEVEL_ROWS:
             return False
         before, now = median(values[:LONG_LEVEL_ROWS]), median(values[-LEVEL_ROWS:])
-        far = now > 0.1 * self._start.median() > 0
-        return far and now > 0.5 * before and _noise(newest) > 0.005 * now
+        far = now > FAR_FROM_NOUGHT * self._start.median() > 0
+        return far and now > KEPT * before and _noise(newest) > DIFFERENT_BATCHES * now
 
     def state(self) -> Any:
         """Everything that `restore` needs."""

@@ -52,7 +52,7 @@ class VanishingThresholds(Thresholds):
     depth_share: float = threshold(0.1, "share", "of the matrices must be")
     min_matrices: int = threshold(3, "count", "matrices at the least")
     past_octaves: float = threshold(10.0, "octaves", "a gradient below its own start")
-    common_octaves: float = threshold(7.0, "octaves", "and below the common fall of all")
+    common_octaves: float = threshold(7.0, "octaves", "and below the quarter that fell the least")
     zero_rows: int = threshold(10, "rows", "a gradient that was alive is exactly zero for so long")
     longest: float = threshold(
         2.0, "times", "and beyond the longest pause that it came back from", guard=True
