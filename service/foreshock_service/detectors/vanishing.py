@@ -65,9 +65,6 @@ class VanishingThresholds(Thresholds):
     dead_zeros_above_start: float = threshold(
         0.15, "share", "and more than at the start by so much"
     )
-    nothing: float = threshold(
-        1.0, "share", "of zeros is nothing but zeros, too many whatever the start was"
-    )
     dead_units: float = threshold(0.5, "share", "of its units are inactive for the whole batch")
     dead_units_above_start: float = threshold(
         0.25, "share", "and more than at the start by so much"
@@ -213,7 +210,7 @@ class Vanishing:
         by_units: Bools = row.inactive_unit_frac > units
         self._dead.update(
             layout,
-            holds=known & (by_zeros | by_units) | (row.zero_frac >= self._limits.nothing),
+            holds=known & (by_zeros | by_units) | (row.zero_frac == 1.0),
             measured=measured,
             step=frame.step,
         )
