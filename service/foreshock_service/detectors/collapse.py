@@ -4,6 +4,9 @@
 eighth of what it was in the first rows, and below a twelfth in all, on 20 measured rows. A constant
 added to every sample (a bias, a large mean) lowers the share too, but seldom by so much.
 
+A network learns the mean answer before it tells samples apart: of a deepest activation, on the first
+100 rows of a run, 60 rows are waited for, and none counts on which the loss falls.
+
 Needs the statistic `batch_std`; without it nothing is said. Normalising layers are not exempt: they
 divide by the spread over the units of one sample, not over the batch.
 Source: Lyle et al. 2023 (arXiv 2303.01486) and the dead-direction measures of self-supervised
@@ -40,6 +43,8 @@ class CollapseThresholds(Thresholds):
     of_start: float = threshold(1 / 8, "share", "and below so much of what it was at the start")
     start_rows: int = threshold(10, "rows", "rows that make the start")
     rows: int = threshold(20, "rows", "so long must it be below")
+    young_rows: int = threshold(100, "rows", "of a run, on which outputs are given time")
+    output_rows: int = threshold(60, "rows", "so long must an output be below on those")
 
 
 class Collapse:
@@ -71,10 +76,14 @@ class Collapse:
         limit = np.minimum(self._limits.collapsed, self._limits.of_start * start["share"])
         holds = share < limit
         holds[activations] &= near
+        young = layout.is_output & (baselines.num_rows <= self._limits.young_rows)
+        holds &= ~young | (not baselines.progress.falls)
         self._collapsed.update(layout, holds=holds, measured=np.isfinite(share), step=frame.step)
+        lasting = self._collapsed.lasting(self._limits.rows)
+        lasting &= ~young | self._collapsed.lasting(self._limits.output_rows)
         return series_findings(
             frame,
-            self._collapsed.lasting(self._limits.rows),
+            lasting,
             order=layout.depth,
             detector=NAME,
             kind="representation_collapse",

@@ -222,9 +222,9 @@ class Loss:
         if lost and self._repeats_its_start():
             self._begin_anew(loss)
             return []
-        recovering = self._worst_level - level > self._limits.recovering * (
-            self._worst_level - self._best
-        )
+        # Of the last 8 rows, since a median of 16 is behind a loss that comes down fast.
+        come_back = self._worst_level - min(level, self._noisy_level())
+        recovering = come_back > self._limits.recovering * (self._worst_level - self._best)
         if lost and not recovering:
             reference = calm if lasting else self._best
             onset = self._onset if lasting else frame.step

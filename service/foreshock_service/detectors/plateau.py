@@ -5,6 +5,8 @@ of the loss (median of 16 rows) is less than 5 % below its start and less than 2
 of single rows or 1 %; the last third of the rows is surely (2 standard errors) not 3 % better than
 the first and not surely better than the second; and neither the gradient norm nor the spread of the
 outputs has doubled since the first rows: something that is about to break out shows it there first.
+A slow start is given 150 rows: a gradient norm that has not surely fallen still finds its way, unless
+the loss is one number.
 
 Quiet: runs seen from their middle on (the first step is not near 0), after 400 rows (a run that has
 learned once is not stuck), adversarial and reinforcement losses, whose level means little, and runs
@@ -22,6 +24,7 @@ from typing import Final
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.layout import WEIGHT
+from foreshock_service.detectors.progress import DIFFERENT_BATCHES
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import Window
@@ -39,6 +42,10 @@ class PlateauThresholds(Thresholds):
     start_rows: int = threshold(10, "rows", "losses that make the start")
     level_rows: int = threshold(16, "rows", "losses that make a level")
     stuck_rows: int = threshold(100, "rows", "rows at the full rate before a run is stuck")
+    slow_rows: int = threshold(
+        150, "rows", "the same, while the gradient norm has not surely fallen"
+    )
+    fall: float = threshold(0.1, "share", "of it that is a fall at the least", guard=True)
     last_rows: int = threshold(400, "rows", "a run that is older has learned once")
     progress: float = threshold(0.05, "share", "less of the first losses is no progress")
     sure_progress: float = threshold(
@@ -74,6 +81,7 @@ class Plateau:
         self._start = Window(self._limits.start_rows)
         self._recent = Window(self._limits.level_rows)
         self._noise = Window(self._limits.last_rows)
+        self._norms = Window(self._limits.last_rows)
         self._best = math.inf
         self._first = {"grad_norm": math.nan, "spread": math.nan}
         self._recent_norm = Window(self._limits.level_rows)
@@ -120,6 +128,8 @@ class Plateau:
             if value is None or not math.isfinite(value):
                 continue
             recent.add(value)
+            if recent is self._recent_norm:
+                self._norms.add(value)
             level = recent.median()
             if len(recent) == self._limits.level_rows and math.isnan(self._first[name]):
                 self._first[name] = level
@@ -146,6 +156,8 @@ class Plateau:
         stuck &= better + 2.0 * error < self._limits.hidden * abs(start) and lately <= 2.0 * error
         if not stuck or grows or self._mostly_frozen(baselines):
             return []
+        if self._warm_rows < self._limits.slow_rows and self._may_start_late(sigma, start):
+            return []
         return [
             run_finding(
                 frame,
@@ -159,6 +171,17 @@ class Plateau:
                 evidence={"rows": self._rows},
             )
         ]
+
+    def _may_start_late(self, sigma: float, start: float) -> bool:
+        """Whether gradients are as large as ever, of losses that are not all one number."""
+        norms = self._norms.array()
+        third = norms.size // 3
+        if not third:
+            return False
+        then, now = float(norms[:third].mean()), float(norms[-third:].mean())
+        error = self._norms.spread(self._norms.median()) * math.sqrt(2.0 / third)
+        fell = then - now > max(2.0 * error, self._limits.fall * then)
+        return not fell and sigma > DIFFERENT_BATCHES * abs(start)
 
     def _mostly_frozen(self, baselines: Baselines) -> bool:
         """Whether most weight matrices stay as they are: a probe or an adapter learns little."""
@@ -181,6 +204,7 @@ class Plateau:
                     self._noise,
                     self._recent_norm,
                     self._recent_spread,
+                    self._norms,
                 )
             ],
         }
@@ -196,6 +220,7 @@ class Plateau:
             self._noise,
             self._recent_norm,
             self._recent_spread,
+            self._norms,
         )
         for window, values in zip(windows, state["windows"], strict=True):
             window.restore(values)

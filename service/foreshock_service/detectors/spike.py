@@ -2,7 +2,7 @@
 
 - `gradient_spike` of the run: the global gradient norm (logged, or from the tensors' l2) is 15
   times its median of 64 rows, or 12 times twice in 5 rows; beyond 5 sigma; and twice the largest
-  of the last 128 rows. Names the tensors with the largest ratio to their own normal, never
+  of the last 128 rows, or of its first rows where next to nothing is left of the loss. Names the tensors with the largest ratio to their own normal, never
   the largest norm, which a head has every day; of those that jumped alike, to an octave, the one
   nearest to the loss, since what is too large there is as large in all that it comes to.
 - `gradient_spike` of a tensor: 48 times its centre, 8 scales, twice its own peak, while the median
@@ -84,6 +84,7 @@ class Spike:
         self._norms = Window(self._limits.window_rows)
         self._peaks = Window(self._limits.peak_rows)
         self._near: list[int] = []
+        self._first = -math.inf
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -106,11 +107,13 @@ class Spike:
         if len(self._norms) < self._limits.first_rows:
             self._norms.add(log_norm)
             self._peaks.add(log_norm)
+            self._first = self._norms.median()
             return False, []
         centre = self._norms.median()
         octaves = log_norm - centre
         near = (
-            octaves > self._limits.norm_twice_octaves
+            not (baselines.progress.is_over and log_norm < self._first)
+            and octaves > self._limits.norm_twice_octaves
             and log_norm > self._peaks.largest() + self._limits.above_peak_octaves
             # Last, for it sorts the window once more.
             and octaves > self._limits.norm_significance * self._norms.spread(centre)
@@ -212,6 +215,7 @@ class Spike:
             "norms": self._norms.state(),
             "peaks": self._peaks.state(),
             "near": list(self._near),
+            "first": self._first,
         }
 
     def restore(self, state: State) -> None:
@@ -219,3 +223,4 @@ class Spike:
         self._norms.restore(state["norms"])
         self._peaks.restore(state["peaks"])
         self._near = [int(n) for n in state["near"]]
+        self._first = float(state["first"])

@@ -41,10 +41,12 @@ class MatrixSizes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MedianUpdate:
-    """The median log2(update / weight) of a row's matrices, and the indices of their updates."""
+    """The median log2(update / weight) of a row's matrices, the indices of their updates, and the
+    median log2 rms of their gradients, NaN where none is known."""
 
     size: float
     updates: Indices
+    gradient: float
 
 
 def median_update(baselines: Baselines) -> MedianUpdate | None:
@@ -58,8 +60,13 @@ def _median_update(baselines: Baselines) -> MedianUpdate | None:
     ratios = logs[updates] - logs[weights]
     alive = np.isfinite(ratios)
     if not all_of(alive):
-        ratios, updates = ratios[alive], updates[alive]
-    return MedianUpdate(middle(ratios), updates) if ratios.size else None
+        ratios, updates, weights = ratios[alive], updates[alive], weights[alive]
+    if not ratios.size:
+        return None
+    of_weights = baselines.layout.gradient_of[weights]
+    gradients = logs[of_weights[of_weights >= 0]]
+    gradients = gradients[np.isfinite(gradients)]
+    return MedianUpdate(middle(ratios), updates, middle(gradients) if gradients.size else math.nan)
 
 
 def is_one_of(facts: RunFacts, words: tuple[str, ...]) -> bool:
