@@ -26,8 +26,6 @@ LEARNED: Final = 0.05
 """Of the level; 100 rows of growth that learn nothing are no learning."""
 FAR_FROM_NOUGHT: Final = 0.1
 """Of the first losses: what is nearer has learned nearly all."""
-NEXT_TO_NOTHING: Final = 0.01
-"""Of the first losses."""
 KEPT: Final = 0.5
 """Of the level of a hundred rows ago: gradients that vanish by 8 octaves take more of it along."""
 DIFFERENT_BATCHES: Final = 0.005
@@ -74,12 +72,10 @@ class Progress:
         before, now = median(values[:LONG_LEVEL_ROWS]), median(values[-LEVEL_ROWS:])
         return now < before - LEARNED * abs(before)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether next to nothing is left of the first losses: then a single hard sample makes the
-        gradient of its batch many times that of the others."""
-        values = self._losses.values()[-LEVEL_ROWS:]
-        return bool(values) and 0 <= median(values) < NEXT_TO_NOTHING * self._start.median()
+    def left(self) -> float:
+        """What is left of the first losses; NaN where they say nothing, as those below nought."""
+        start = self._start.median()
+        return median(self._losses.values()[-LEVEL_ROWS:]) / start if start > 0 else math.nan
 
     @property
     def is_stuck(self) -> bool:

@@ -5,7 +5,8 @@ sigmoid-like one, on 20 measured rows. A uniform spread over the range gives 0.3
 passes on an average of 22 % of the gradient, since its slope is 1 - tanh^2.
 
 Modules are known by their type (`Tanh`, `Sigmoid`, recurrent layers, ...); the deepest output is
-left out, because a classifier that has learned is sure of its answers.
+left out, because a classifier that has learned is sure of its answers. So are gates and codes that
+have: rows on which the loss falls, or is below a tenth of its first values, do not count.
 Source: SageMaker Debugger's SaturatedActivation for the idea; the slope of tanh for the limit.
 """
 
@@ -39,6 +40,9 @@ class SaturationThresholds(Thresholds):
         0.78, "share", "mean square of a bounded output, 1 at its limits"
     )
     rows: int = threshold(20, "rows", "so long must it be above")
+    sure_share: float = threshold(
+        0.1, "share", "of the first losses: below it, a code is only sure", guard=True
+    )
 
 
 class Saturation:
@@ -54,16 +58,17 @@ class Saturation:
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
-        layout, row = baselines.layout, baselines.row
+        layout, row, limits = baselines.layout, baselines.row, self._limits
         bounded = self._bounded.of(layout)
         if bounded is None:
             return []
         squares = np.where(layout.symmetric, row.rms**2, 4.0 * (row.std**2 + (row.mean - 0.5) ** 2))
-        holds = bounded & (squares > self._limits.mean_square) & (row.abs_max <= 1.0 + 1e-3)
+        learns = baselines.progress.falls or baselines.progress.left() < limits.sure_share
+        holds = bounded & (not learns) & (squares > limits.mean_square) & (row.abs_max <= 1.0 + 1e-3)
         self._at_limits.update(layout, holds=holds, measured=row.measured, step=frame.step)
         return series_findings(
             frame,
-            self._at_limits.lasting(self._limits.rows),
+            self._at_limits.lasting(limits.rows),
             order=layout.depth,
             detector=NAME,
             kind="saturation",

@@ -39,6 +39,8 @@ from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "spike"
+NEXT_TO_NOTHING: Final = 0.01
+"""Of the first losses: then one hard sample makes its batch's gradient many times the others'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,7 @@ class Spike:
         centre = self._norms.median()
         octaves = log_norm - centre
         near = (
-            not (baselines.progress.is_over and log_norm < self._first)
+            not (baselines.progress.left() < NEXT_TO_NOTHING and log_norm < self._first)
             and octaves > self._limits.norm_twice_octaves
             and log_norm > self._peaks.largest() + self._limits.above_peak_octaves
             # Last, for it sorts the window once more.
