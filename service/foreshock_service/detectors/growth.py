@@ -2,7 +2,7 @@
 
 - `attention_logit_growth`: the logged `attn_logit_max`, or the largest absolute value of an
   observed activation whose name says attention logits, exceeds max(40, 3 times its start) on 3
-  measured rows. Logits have an absolute scale, since softmax saturates: Wortsman et al. 2023 (arXiv
+  measured rows; twice as much while the loss falls. Logits have an absolute scale, since softmax saturates: Wortsman et al. 2023 (arXiv
   2309.14322) see every run above 1e4 diverge and damage from 1e3; at 40 one key is left, and sound
   small models stay below 20.
 - `explosion`: a series stands above its slow centre by its kind's octaves, by 8 times its
@@ -63,6 +63,9 @@ class GrowthThresholds(ExcessThresholds):
 
     logit_limit: float = threshold(40.0, "value", "attention logits below it are always sound")
     logit_start_factor: float = threshold(3.0, "times", "attention logits above their start")
+    logit_learning_factor: float = threshold(
+        2.0, "times", "as much is sound while the loss falls", guard=True
+    )
     logit_rows: int = threshold(3, "rows", "so long must they stay above")
     start_rows: int = threshold(10, "rows", "rows that make the start of the attention logits")
     since_start_octaves: float = threshold(
@@ -109,19 +112,20 @@ class Growth:
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         return [
-            *self._logit_scalar(frame),
+            *self._logit_scalar(frame, baselines),
             *self._logit_series(frame, baselines),
             *self._growth(frame, baselines),
         ]
 
-    def _logit_scalar(self, frame: Frame) -> list[Finding]:
+    def _logit_scalar(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         value = frame.scalars.get("attn_logit_max")
         if value is None or not math.isfinite(value):
             return []
         if len(self._logit_start) < self._limits.start_rows:
             self._logit_start.add(abs(value))
         start = self._logit_start.median()
-        if abs(value) <= max(self._limits.logit_limit, self._limits.logit_start_factor * start):
+        limit = self._logit_limit(baselines)
+        if abs(value) <= max(limit, self._limits.logit_start_factor * start):
             self._logit_rows = 0
             return []
         if self._logit_rows == 0:
@@ -149,7 +153,7 @@ class Growth:
             return []
         start = np.exp2(np.nan_to_num(baselines.value("start", ABS_MAX), nan=-np.inf))
         above = row.abs_max > np.maximum(
-            self._limits.logit_limit, self._limits.logit_start_factor * start
+            self._logit_limit(baselines), self._limits.logit_start_factor * start
         )
         holds = np.asarray(layout.is_attention_logit & above)
         self._logits.update(layout, holds=holds, measured=row.measured, step=frame.step)
@@ -166,6 +170,10 @@ class Growth:
             score=row.abs_max / self._limits.logit_limit,
             since=self._logits.since,
         )
+
+    def _logit_limit(self, baselines: Baselines) -> float:
+        learns = baselines.progress.falls
+        return self._limits.logit_limit * (self._limits.logit_learning_factor if learns else 1.0)
 
     def _growth(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row

@@ -2,7 +2,7 @@
 
 `output_logit_drift`, a warning, on 5 measured rows: of a deepest activation the mean is larger than
 4 standard deviations, its rms stands 2 octaves above its slow average and still doubles within 64
-rows, after 24 rows, while the loss does not fall. It is `drift` for outputs whose log Z nobody
+rows, after 40 rows, while the loss does not fall. It is `drift` for outputs whose log Z nobody
 logs: energies, values and contrastive scores, whose loss feels differences only, or a bias that an
 update drives.
 
@@ -40,7 +40,7 @@ class OffsetThresholds(Thresholds):
     spreads: float = threshold(4.0, "sigmas", "of the outputs that their mean is away from zero")
     octaves: float = threshold(2.0, "octaves", "of the outputs' rms above its slow average")
     doubling_rows: float = threshold(64.0, "rows", "in which it still doubles")
-    first_rows: int = threshold(24, "rows", "rows before outputs are judged", guard=True)
+    first_rows: int = threshold(40, "rows", "rows before outputs are judged", guard=True)
     rows: int = threshold(5, "rows", "so long must it last")
 
 

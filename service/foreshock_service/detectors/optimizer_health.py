@@ -8,7 +8,7 @@ rate is logged the median fall of all matrices is taken out: a schedule moves th
   RMSprop) is down by 4 octaves, y of SGD by 5, while the gradients are within 1.5 octaves, on 10
   rows; the cause is a rate that only some matrices lost, or, where x fell in 3 rows, a second
   moment that still holds larger gradients. x down by 4 together with all gradients, which fell
-  alike, is a loss that is scaled otherwise than before. Up to half of the matrices are named.
+  alike, is a loss that is scaled otherwise than before, unless next to nothing is left of it. Up to half of the matrices are named.
 - `update_too_small`, momentum: of SGD that had momentum, updates are the rate times the gradient to
   3.5 % in 80 % of the matrices, on 10 rows.
 - `update_too_large`, reset: 80 % of the matrices have at once the size of an optimizer's very first
@@ -36,6 +36,7 @@ from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import Layout
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.per_layout import PerLayout
+from foreshock_service.detectors.progress import NEXT_TO_NOTHING
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, Floats, Row, all_of, any_of, middle
 from foreshock_service.detectors.streak import Streaks
@@ -139,7 +140,7 @@ class OptimizerHealth:
         facts = baselines.facts
         if self._learns_calmly(sizes, facts):
             return []
-        found = [*self._fall(frame, layout, sizes, facts, known_rate=known_rate)]
+        found = [*self._fall(frame, baselines, sizes, known_rate=known_rate)]
         if known_rate:
             found += self._without_momentum(frame, sizes, facts)
             found += self._reset(frame, row, sizes, facts)
@@ -170,9 +171,10 @@ class OptimizerHealth:
         return True
 
     def _fall(
-        self, frame: Frame, layout: Layout, sizes: MatrixSizes, facts: RunFacts, *, known_rate: bool
+        self, frame: Frame, baselines: Baselines, sizes: MatrixSizes, *, known_rate: bool
     ) -> list[Finding]:
-        limits, memory = self._limits, self._memory
+        limits, memory, layout = self._limits, self._memory, baselines.layout
+        facts = baselines.facts
         scaling = is_one_of(facts, OF_THEIR_OWN_SIZE)
         if not scaling and "sgd" not in facts.optimizer.lower():
             return []
@@ -192,7 +194,8 @@ class OptimizerHealth:
         else:
             fallen = known & steady & (fall_y > limits.plain_fall_octaves)
             rescaled = np.zeros_like(fallen)
-        alike = rescaled.all() and np.std(fall_g) < limits.alike_octaves and fall_g.min() > 0
+        alike = not baselines.progress.left() < NEXT_TO_NOTHING
+        alike &= rescaled.all() and np.std(fall_g) < limits.alike_octaves and fall_g.min() > 0
         holds = np.zeros(layout.num_series, np.bool_)
         holds[i] = rescaled if alike else fallen
         measured = np.zeros_like(holds)

@@ -5,7 +5,7 @@ of the loss (median of 16 rows) is less than 5 % below its start and less than 2
 of single rows or 1 %; the last third of the rows is surely (2 standard errors) not 3 % better than
 the first and not surely better than the second; and neither the gradient norm nor the spread of the
 outputs has doubled since the first rows: something that is about to break out shows it there first.
-A slow start is given 150 rows: a gradient norm that has not surely fallen still finds its way, unless
+A slow start is given 200 rows: a gradient norm that has not surely fallen still finds its way, unless
 the loss is one number.
 
 Quiet: runs seen from their middle on (the first step is not near 0), after 400 rows (a run that has
@@ -43,7 +43,7 @@ class PlateauThresholds(Thresholds):
     level_rows: int = threshold(16, "rows", "losses that make a level")
     stuck_rows: int = threshold(100, "rows", "rows at the full rate before a run is stuck")
     slow_rows: int = threshold(
-        150, "rows", "the same, while the gradient norm has not surely fallen"
+        200, "rows", "the same, while the gradient norm has not surely fallen"
     )
     fall: float = threshold(0.1, "share", "of it that is a fall at the least", guard=True)
     last_rows: int = threshold(400, "rows", "a run that is older has learned once")

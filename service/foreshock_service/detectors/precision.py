@@ -7,7 +7,7 @@
   matrices whose gradient is all zero count as well, and are named.
 - `precision_underflow` of updates: 90 % of a weight's elements do not change, but some do or once
   did, while half of its gradient's elements are not zero and the gradient has not vanished against
-  the others, in a fifth of the matrices, on 20 rows: the update is rounded away, as that of
+  the others, in a fifth of the matrices, on 20 rows, at a rate above 5 % of its largest: the update is rounded away, as that of
   bfloat16 weights is below 0.4 % of their size. A weight that never moves is not in the optimizer.
 - `precision_overflow`: a float16 tensor reaches half of 65504, on 2 rows.
 - `precision_overflow` of the loss scale: it has lost 10 octaves against its largest value within
@@ -56,6 +56,9 @@ class PrecisionThresholds(Thresholds):
     vanished: float = threshold(
         1e-5, "share", "a gradient below so much of the largest has vanished instead"
     )
+    share_of_rate: float = threshold(
+        0.05, "share", "of its largest; a schedule that ends may round updates away", guard=True
+    )
     largest: float = threshold(65504.0, "value", "the largest float16")
     overflow_rows: int = threshold(2, "rows", "so long must a tensor be at half of it")
     scale_rows: int = threshold(64, "rows", "loss scales that are remembered")
@@ -74,6 +77,7 @@ class Precision:
         self._unchanged = Streaks()
         self._over = Streaks()
         self._scales = Window(self._limits.scale_rows)
+        self._largest_rate = 0.0
         self._gradient_matrices = PerLayout(
             lambda layout: layout.kind_masks[GRADIENT] & layout.is_matrix & ~layout.is_look_up
         )
@@ -108,6 +112,8 @@ class Precision:
 
     def _updates(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
+        rate = frame.scalars.get("lr", math.nan)
+        self._largest_rate = max(self._largest_rate, rate)
         few_change = row.zero_frac[layout.indices[UPDATE]] > self._limits.unchanged
         if not any_of(few_change) and not self._unchanged.running:
             return []
@@ -124,7 +130,8 @@ class Precision:
                 & (row.rms[gradient] > self._limits.vanished * largest)
                 & (row.zero_frac[gradient] < self._limits.flushed_zeros)
             )
-        if any_of(still) and still.sum() < max(1.0, self._limits.share_of_matrices * weights.sum()):
+        ends = rate < self._limits.share_of_rate * self._largest_rate
+        if any_of(still) and (ends or still.sum() < max(1.0, self._limits.share_of_matrices * weights.sum())):
             still = np.zeros_like(still)
         self._unchanged.update(
             layout, holds=still, measured=row.measured & weights, step=frame.step
@@ -196,6 +203,7 @@ class Precision:
             "unchanged": self._unchanged.state(),
             "over": self._over.state(),
             "scales": self._scales.state(),
+            "rate": self._largest_rate,
         }
 
     def restore(self, state: State) -> None:
@@ -204,3 +212,4 @@ class Precision:
         self._unchanged.restore(state["unchanged"])
         self._over.restore(state["over"])
         self._scales.restore(state["scales"])
+        self._largest_rate = float(state["rate"])

@@ -26,6 +26,8 @@ LEARNED: Final = 0.05
 """Of the level; 100 rows of growth that learn nothing are no learning."""
 FAR_FROM_NOUGHT: Final = 0.1
 """Of the first losses: what is nearer has learned nearly all."""
+NEXT_TO_NOTHING: Final = 0.01
+"""Of the first losses: then one hard sample makes its batch's gradient many times the others'."""
 KEPT: Final = 0.5
 """Of the level of a hundred rows ago: gradients that vanish by 8 octaves take more of it along."""
 DIFFERENT_BATCHES: Final = 0.005

@@ -8,8 +8,8 @@ everything that the run has shown; so must that of a new cycle, whose rate has d
 logs one now and then is judged on those rows.
 
 An update goes the way of its gradient, and averages carry a large one on: near the end of learning
-single batches lift all of both for a dozen rows. So of the rise 0.7 must be more than that of the
-gradients, by the mean square of the last 16 rows.
+single batches lift all of both for a dozen rows. Nothing is told where the gradients rose by 0.3 of
+these octaves as well, by the mean square of the last 16 rows.
 
 Slower growth is told 3 octaves above a level of 34 rows that lie 100 rows back, where the rate is
 logged. Updates that follow the gradient, as those of SGD do, grow so where a network leaves a
@@ -28,13 +28,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
     OF_THEIR_OWN_SIZE,
+    GradientLevels,
     LoggedRate,
     is_one_of,
     median_update,
@@ -62,10 +61,6 @@ class ShiftThresholds(Thresholds):
         3.0, "octaves", "the new level above one of long ago, where the rate is logged"
     )
     slow_rows: int = threshold(100, "rows", "between a level and the one of long ago")
-    unexplained: float = threshold(
-        0.7, "share", "of the rise that gradients do not explain by theirs", guard=True
-    )
-    carried_rows: int = threshold(16, "rows", "over which gradients are averaged for that")
     settled_rows: int = threshold(8, "rows", "first updates that are no measure")
 
 
@@ -86,7 +81,7 @@ class Shift:
         num_rows = limits.new_rows + limits.slow_rows + limits.before_rows
         self._sizes = Window(num_rows)
         self._undivided = Window(num_rows)
-        self._gradients = Window(num_rows)
+        self._gradients = GradientLevels(num_rows)
         self._steps = Window(num_rows)
         self._largest = -math.inf
 
@@ -105,8 +100,7 @@ class Shift:
             return []
         self._sizes.add(update.size - (math.log2(rate) if rate is not None else 0.0))
         self._undivided.add(update.size)
-        if math.isfinite(update.gradient):
-            self._gradients.add(update.gradient)
+        self._gradients.add(update)
         self._steps.add(frame.step)
         num, latest = len(self._sizes), limits.new_rows + limits.before_rows
         if num < latest:
@@ -169,21 +163,12 @@ class Shift:
             and level - usual > octaves
             and level - usual > limits.significance * spread(before, usual)
         )
-        if not shifted or self._gradients_explain(level - usual, start, end):
+        if not shifted or self._gradients.explain(level - usual, start, end):
             return None
         # Noise takes single rows above early on, and below later: two in a row below are before it.
         below = [size <= largest for size in sizes]
         first = max((i + 2 for i in range(end, num - 1) if below[i] and below[i + 1]), default=end)
         return level, usual, int(self._steps.values()[min(first, num - 1)])
-
-    def _gradients_explain(self, rise: float, start: int, end: int) -> bool:
-        """Whether they rose by about as much from those rows to the newest ones."""
-        gradients = self._gradients.array()
-        if gradients.size < len(self._sizes):
-            return False
-        newest, before = gradients[-self._limits.carried_rows :], gradients[start:end]
-        squares = np.mean(np.exp2(2.0 * newest)) / np.mean(np.exp2(2.0 * before))
-        return rise - 0.5 * float(np.log2(squares)) < self._limits.unexplained * rise
 
     def state(self) -> State:
         """The windows."""

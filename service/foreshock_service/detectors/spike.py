@@ -31,6 +31,7 @@ import numpy as np
 from foreshock_service.detectors.baseline import YOUNG_ROWS, Baselines
 from foreshock_service.detectors.emit import by_size_then_flow, run_finding, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
+from foreshock_service.detectors.progress import NEXT_TO_NOTHING
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, any_of
 from foreshock_service.detectors.thresholds import Thresholds, threshold
@@ -39,8 +40,6 @@ from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "spike"
-NEXT_TO_NOTHING: Final = 0.01
-"""Of the first losses: then one hard sample makes its batch's gradient many times the others'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

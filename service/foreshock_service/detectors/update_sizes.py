@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.layout import Indices, Layout
 from foreshock_service.detectors.row import Floats, Row, all_of, any_of, middle
+from foreshock_service.detectors.window import Window
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
@@ -21,6 +22,12 @@ OF_THEIR_OWN_SIZE: Final = (
     "adam", "amsgrad", "lamb", "lion", "muon", "rmsprop", "adagrad", "adafactor", "prodigy",
 )  # fmt: skip
 """Optimizers that divide by the size of the gradient, so that no gradient makes updates grow."""
+
+
+CARRIED_ROWS: Final = 16
+"""Over which an average carries a large gradient on."""
+EXPLAINED: Final = 0.3
+"""Of a rise of the updates: what gradients explain of it, as those near the end of learning do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +74,40 @@ def _median_update(baselines: Baselines) -> MedianUpdate | None:
     gradients = logs[of_weights[of_weights >= 0]]
     gradients = gradients[np.isfinite(gradients)]
     return MedianUpdate(middle(ratios), updates, middle(gradients) if gradients.size else math.nan)
+
+
+class GradientLevels:
+    """The median gradients of the newest rows, which say whether they made updates rise.
+
+    Updates go the way of their gradients, and averages carry a large one on for some rows. A row
+    without gradients counts as the one before it.
+    """
+
+    def __init__(self, num_rows: int) -> None:
+        self._rows = Window(num_rows)
+
+    def add(self, update: MedianUpdate) -> None:
+        """Take in that of the next row."""
+        if math.isfinite(update.gradient):
+            self._rows.add(update.gradient)
+
+    def explain(self, rise: float, start: int, end: int) -> bool:
+        """Whether the gradients, by the mean square of the newest 16 rows over that of the rows
+        from `start` to `end`, rose by more than 0.3 of the octaves that the updates did."""
+        gradients = self._rows.array()
+        newest, before = gradients[-CARRIED_ROWS:], gradients[start:end]
+        if before.size < end - start:
+            return False
+        squares = np.mean(np.exp2(2.0 * newest)) / np.mean(np.exp2(2.0 * before))
+        return 0.5 * float(np.log2(squares)) > EXPLAINED * rise
+
+    def state(self) -> list[float]:
+        """The rows."""
+        return self._rows.state()
+
+    def restore(self, state: Any) -> None:
+        """Take up a state."""
+        self._rows.restore(state)
 
 
 def is_one_of(facts: RunFacts, words: tuple[str, ...]) -> bool:

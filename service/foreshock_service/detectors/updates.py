@@ -37,6 +37,7 @@ from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
+    GradientLevels,
     LoggedRate,
     MedianUpdate,
     is_one_of,
@@ -103,6 +104,7 @@ class Updates:
         self._fallen = 0
         self._fallen_since = 0
         self._level = math.nan
+        self._gradients = GradientLevels(self._limits.peak_rows)
         self._near: list[int] = []
         self._far_rows = 0
         self._small_rows = 0
@@ -119,6 +121,7 @@ class Updates:
         if update is None:
             return []
         size, rate = update.size, frame.scalars.get("lr")
+        self._gradients.add(update)
         found = self._large(frame, size, rate)
         found += self._small(frame, baselines, update)
         return found or self._fell(frame, size, rate, baselines.facts)
@@ -154,7 +157,9 @@ class Updates:
         self._far_rows += 1
         if self._far_rows > self._limits.new_normal_rows:
             self._sizes.add(size)
-        if above <= self._limits.once_octaves and sum(self._near) < 2:
+        if above <= self._limits.once_octaves and (
+            sum(self._near) < 2 or self._gradients.explain(above, 0, self._limits.peak_rows // 2)
+        ):
             return []
         evidence: dict[str, float | int | str] = {} if rate is None else {"lr": rate}
         return [
@@ -257,6 +262,7 @@ class Updates:
             "rate": self._rate.state(),
             "by_rate": self._by_rate.state(),
             "fallen": [self._fallen, self._fallen_since, self._level],
+            "gradients": self._gradients.state(),
             "near": list(self._near),
             "start": self._start.state(),
             "recent": self._recent.state(),
@@ -277,6 +283,7 @@ class Updates:
         self._rate.restore(state["rate"])
         self._by_rate.restore(state["by_rate"])
         self._fallen, self._fallen_since, self._level = state["fallen"]
+        self._gradients.restore(state["gradients"])
         self._near = [int(n) for n in state["near"]]
         self._start.restore(state["start"])
         self._recent.restore(state["recent"])
