@@ -7,7 +7,8 @@ it. A decay that is far too strong, a gain that goes to nought, a part of the lo
 what a layer says becomes small, then the same for all inputs.
 
 The level is the running average over 8 rows, so that a single row says nothing; the outputs of the
-network are left out, since targets near zero make them small. In sound training activations fall by
+network are left out, since targets near zero make them small, and so are activations while the
+loss falls: what shrinks then is learning. In sound training activations fall by
 up to 2.5 octaves from their peak and matrices by 1.4.
 
 Names the tensors that have fallen furthest, of those that fell alike the first in the flow, and
@@ -85,7 +86,7 @@ class Fading:
         ):
             falls = fall[which]
             sinks = falls > octaves
-            if any_of(sinks):
+            if any_of(sinks) and not (which is outputs and baselines.progress.falls):
                 common = usual(falls[np.isfinite(falls)])
                 faded[which] = sinks & ~(common > limits.common_share * falls)
         if not any_of(faded) and not self._fading.running:

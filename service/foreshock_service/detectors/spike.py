@@ -11,7 +11,7 @@
   norm, and the shallowest measured activation is among them: the input itself is what changed.
 - `explosion`: the same jump of activations, with no shallowest one among them: a layer did it.
 
-The deepest output must jump by 16 times, and so must all but the input's while the loss falls.
+An activation of less than 96 rows must jump by 8 times: its peak is one of a few batches. The deepest output must jump by 16 times, and so must all but the input's while the loss falls.
 
 Amplitude and significance together, never a z alone: healthy small transformers show gradients of
 9 times their median, and very steady series 20 sigma of nothing.
@@ -56,6 +56,10 @@ class SpikeThresholds(Thresholds):
         math.log2(48), "octaves", "one tensor's gradient above its centre (48 times)"
     )
     activation_octaves: float = threshold(2.0, "octaves", "an activation above its centre")
+    young_octaves: float = threshold(
+        3.0, "octaves", "the same of one that has been measured on less than 96 rows"
+    )
+    young_rows: int = threshold(96, "rows", "so long has a peak been the peak of little")
     output_octaves: float = threshold(
         4.0,
         "octaves",
@@ -91,6 +95,9 @@ class Spike:
         """Findings of this row."""
         gradients = self._jumps(baselines, GRADIENT, self._limits.tensor_octaves)
         activations = self._jumps(baselines, ACTIVATION, self._limits.activation_octaves)
+        if any_of(activations):
+            young = baselines.value("count") < self._limits.young_rows
+            activations &= ~young | (baselines.deviation() > self._limits.young_octaves)
         norm_jump, found = self._norm(frame, baselines)
         found += self._tensors(frame, baselines, gradients)
         found += self._activations(frame, baselines, activations, norm_jump)
