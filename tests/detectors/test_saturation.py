@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.detectors.faults import FIRST, LAYER, saturated_tanh
@@ -40,6 +41,20 @@ def test_a_sigmoid_in_its_middle_is_quiet() -> None:
 def test_the_same_values_of_an_unbounded_module_are_quiet() -> None:
     """A linear layer has no limits to sit at."""
     assert told_by("saturation", saturated_tanh("Linear")) == []
+
+
+def test_a_code_that_becomes_sure_is_quiet() -> None:
+    """Gates and recurrent states that learn to say yes or no go to their limits, and the loss falls."""
+    trace = saturated_tanh()
+    trace.scalars["loss"] = np.linspace(5.0, 1.0, 120)
+    assert told_by("saturation", trace) == []
+
+
+def test_a_run_that_has_learned_nearly_all_is_quiet() -> None:
+    """There is next to no gradient left to pass on."""
+    trace = saturated_tanh()
+    trace.scalars["loss"][40:] = 0.05 * trace.scalars["loss"][0]
+    assert told_by("saturation", trace) == []
 
 
 def test_the_deepest_output_is_left_out() -> None:

@@ -6,6 +6,10 @@ the activations, has fallen by no more than half of that: what one layer loses i
 it. A decay that is far too strong, a gain that goes to nought, a part of the loss that is gone:
 what a layer says becomes small, then the same for all inputs.
 
+Of all weights (a warning, nobody is named): the median matrix stands 0.75 octaves below its slow
+average, of some 256 rows, on 12 rows. A decay that is counted in another unit, or taken on each
+micro-batch, shrinks all of them; sound ones keep their size while they learn.
+
 The level is the running average over 8 rows, so that a single row says nothing; the outputs of the
 network are left out, since targets near zero make them small, and so are activations while the
 loss falls: what shrinks then is learning. In sound training activations fall by
@@ -26,8 +30,8 @@ from typing import Final
 import numpy as np
 
 from foreshock_service.detectors.baseline import START_ROWS, Baselines
-from foreshock_service.detectors.emit import by_size_then_flow, series_findings, with_alike
-from foreshock_service.detectors.layout import ACTIVATION, WEIGHT
+from foreshock_service.detectors.emit import by_size_then_flow, run_finding, series_findings, with_alike
+from foreshock_service.detectors.layout import ACTIVATION, WEIGHT, Indices
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
@@ -51,6 +55,10 @@ class FadingThresholds(Thresholds):
     common_share: float = threshold(
         0.5, "share", "of that fall: if the others fell as far, all of them shrink", guard=True
     )
+    all_octaves: float = threshold(
+        0.75, "octaves", "the median weight matrix below its slow average"
+    )
+    all_matrices: int = threshold(3, "count", "matrices that a median is of at the least")
     rows: int = threshold(12, "rows", "so long must it last")
 
 
@@ -64,6 +72,7 @@ class Fading:
         self._limits = limits or FadingThresholds()
         self._highest = SeriesMemory("level")
         self._fading = Streaks()
+        self._all_rows, self._all_since = 0, 0
         self._hidden = PerLayout(
             lambda layout: np.flatnonzero(layout.kind_masks[ACTIVATION] & ~layout.is_output)
         )
@@ -89,9 +98,43 @@ class Fading:
             if any_of(sinks) and not (which is outputs and baselines.progress.falls):
                 common = usual(falls[np.isfinite(falls)])
                 faded[which] = sinks & ~(common > limits.common_share * falls)
-        if not any_of(faded) and not self._fading.running:
+        found = self._all(frame, baselines, weights)
+        if any_of(faded) or self._fading.running:
+            found += self._told(frame, baselines, faded, fall)
+        return found
+
+    def _all(self, frame: Frame, baselines: Baselines, weights: Indices) -> list[Finding]:
+        growth = baselines.growth()[weights]
+        below = growth < -self._limits.all_octaves
+        # Half of them at the least, before a median is asked for.
+        if 2 * np.count_nonzero(below) < max(self._limits.all_matrices, weights.size):
+            self._all_rows = 0
             return []
-        return self._told(frame, baselines, faded, fall)
+        known = np.isfinite(growth)
+        fall = -middle(growth[known])
+        if fall <= self._limits.all_octaves:
+            self._all_rows = 0
+            return []
+        if self._all_rows == 0:
+            self._all_since = frame.step
+        self._all_rows += 1
+        if self._all_rows < self._limits.rows:
+            return []
+        size = middle(baselines.logs()[weights][known])
+        return [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind="representation_collapse",
+                severity=Severity.WARNING,
+                statistic="rms",
+                value=2.0**size,
+                baseline=2.0 ** (size + fall),
+                score=fall,
+                onset_step=self._all_since,
+                evidence={"cause": "all"},
+            )
+        ]
 
     def _told(
         self, frame: Frame, baselines: Baselines, faded: Bools, fall: Floats
@@ -121,9 +164,14 @@ class Fading:
 
     def state(self) -> State:
         """The largest levels and the streaks."""
-        return {"highest": self._highest.state(), "fading": self._fading.state()}
+        return {
+            "highest": self._highest.state(),
+            "fading": self._fading.state(),
+            "all": [self._all_rows, self._all_since],
+        }
 
     def restore(self, state: State) -> None:
         """Take up a state."""
         self._highest.restore(state["highest"])
         self._fading.restore(state["fading"])
+        self._all_rows, self._all_since = (int(n) for n in state["all"])

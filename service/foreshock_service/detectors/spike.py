@@ -2,16 +2,18 @@
 
 - `gradient_spike` of the run: the global gradient norm (logged, or from the tensors' l2) is 15
   times its median of 64 rows, or 12 times twice in 5 rows; beyond 5 sigma; and twice the largest
-  of the last 128 rows, or of its first rows where next to nothing is left of the loss. Names the tensors with the largest ratio to their own normal, never
-  the largest norm, which a head has every day; of those that jumped alike, to an octave, the one
-  nearest to the loss, since what is too large there is as large in all that it comes to.
+  of the last 128 rows, and no smaller than its first ones where a hundredth of the first losses is
+  left. Names the tensors with the largest ratio to their own normal, never the largest norm, which
+  a head has every day; of those that jumped alike, to an octave, the one nearest to the loss, since
+  what is too large there is as large in all that it comes to.
 - `gradient_spike` of a tensor: 48 times its centre, 8 scales, twice its own peak, while the median
   gradient is below 4 times its centre.
 - `bad_batch`: activations jump by 4 times, 8 scales and twice their peak together with the gradient
   norm, and the shallowest measured activation is among them: the input itself is what changed.
 - `explosion`: the same jump of activations, with no shallowest one among them: a layer did it.
 
-An activation of less than 96 rows must jump by 8 times: its peak is one of a few batches. The deepest output must jump by 16 times, and so must all but the input's while the loss falls.
+The deepest output must jump by 16 times, and so must all but the input's while the loss falls; one
+of less than 96 rows by 8 times, since its peak is one of a few batches.
 
 Amplitude and significance together, never a z alone: healthy small transformers show gradients of
 9 times their median, and very steady series 20 sigma of nothing.
@@ -95,9 +97,6 @@ class Spike:
         """Findings of this row."""
         gradients = self._jumps(baselines, GRADIENT, self._limits.tensor_octaves)
         activations = self._jumps(baselines, ACTIVATION, self._limits.activation_octaves)
-        if any_of(activations):
-            young = baselines.value("count") < self._limits.young_rows
-            activations &= ~young | (baselines.deviation() > self._limits.young_octaves)
         norm_jump, found = self._norm(frame, baselines)
         found += self._tensors(frame, baselines, gradients)
         found += self._activations(frame, baselines, activations, norm_jump)
@@ -197,11 +196,15 @@ class Spike:
         known = (layout.kind == ACTIVATION) & (baselines.value("count") >= YOUNG_ROWS)
         first = int(layout.depth[known].min())
         # Outputs start near zero, and all of it grows when the loss begins to fall, but the input.
-        free = jumps & (baselines.deviation() < self._limits.output_octaves)
+        deviation, limits = baselines.deviation(), self._limits
+        free = jumps & (deviation < limits.output_octaves)
         jumps = jumps & ~(free & layout.is_output)
         at_input = any_of(jumps & (layout.depth == first))
-        if baselines.progress.falls and not at_input:
-            jumps = jumps & ~free
+        if not at_input:
+            young = baselines.value("count") < limits.young_rows
+            jumps = jumps & ~(young & (deviation < limits.young_octaves))
+            if baselines.progress.falls:
+                jumps = jumps & ~free
         if not any_of(jumps) or (at_input and not norm_jump):
             return []
         return series_findings(
@@ -214,7 +217,7 @@ class Spike:
             statistic="rms",
             value=baselines.row.rms,
             baseline=np.exp2(baselines.value("centre")),
-            score=baselines.deviation(),
+            score=deviation,
         )
 
     def state(self) -> State:

@@ -24,6 +24,8 @@ OF_THEIR_OWN_SIZE: Final = (
 """Optimizers that divide by the size of the gradient, so that no gradient makes updates grow."""
 
 
+WARM_ROWS: Final = 32
+"""A rate that has not risen for so many rows has warmed up."""
 CARRIED_ROWS: Final = 16
 """Over which an average carries a large gradient on."""
 EXPLAINED: Final = 0.3
@@ -74,6 +76,32 @@ def _median_update(baselines: Baselines) -> MedianUpdate | None:
     gradients = logs[of_weights[of_weights >= 0]]
     gradients = gradients[np.isfinite(gradients)]
     return MedianUpdate(middle(ratios), updates, middle(gradients) if gradients.size else math.nan)
+
+
+class UsualRate:
+    """The largest rate of the warm-up, which is over once no larger one came for 32 rows.
+
+    What a schedule does below it is divided out of updates. A rate beyond it is what makes them grow.
+    """
+
+    def __init__(self) -> None:
+        self._peak, self._rows = 0.0, 0
+
+    def of(self, rate: float) -> float:
+        """Take in the rate of the next row, above zero; it, or the usual one where that is less."""
+        if rate <= self._peak:
+            self._rows += 1
+        elif self._rows < WARM_ROWS:
+            self._peak, self._rows = rate, 0
+        return min(rate, self._peak)
+
+    def state(self) -> list[float]:
+        """The rate and the rows since."""
+        return [self._peak, self._rows]
+
+    def restore(self, state: Any) -> None:
+        """Take up a state."""
+        self._peak, self._rows = float(state[0]), int(state[1])
 
 
 class GradientLevels:

@@ -4,7 +4,7 @@ The run's update size is the median over weight matrices of log2(rms of update /
 
 - `update_too_large`: it stands 1.3 octaves above the largest of 100 rows on 2 of 3 rows, or 3
   octaves on one row. A learning rate that the run has had before is divided out, so that a warm
-  restart is no news, and a rate beyond all before it is; where no rate is logged, the largest of
+  restart is no news, and a rate beyond all before it is, be it reached slowly; where no rate is logged, the largest of
   the whole run counts. Names nobody: when all updates grow, a
   rate, an accumulator or a lost second moment did it. `growth` tells of single tensors.
 - `update_too_small`, on 30 rows: with an optimizer of the Adam family, whose updates
@@ -40,6 +40,7 @@ from foreshock_service.detectors.update_sizes import (
     GradientLevels,
     LoggedRate,
     MedianUpdate,
+    UsualRate,
     is_one_of,
     median_update,
     size_finding,
@@ -51,6 +52,8 @@ from foreshock_service.domain.frames import Frame
 
 NAME: Final = "updates"
 
+BEYOND: Final = 1.1
+"""Times the largest rate of the warm-up: updates at such a rate are no measure of usual ones."""
 OF_ADAM_FAMILY: Final = ("adam", "lion", "muon", "lamb", "rmsprop")
 
 
@@ -110,6 +113,8 @@ class Updates:
         self._small_rows = 0
         self._small_since = 0
         self._max_rate = 0.0
+        self._usual = UsualRate()
+        self._beyond_rows = 0
         self._start = Window(self._limits.start_rows)
         self._recent = Window(self._limits.start_rows)
         self._learned = False
@@ -139,6 +144,9 @@ class Updates:
 
     def _large(self, frame: Frame, size: float, rate: float | None) -> list[Finding]:
         self._rows += 1
+        usual = self._usual.of(rate) if rate is not None and rate > 0 else None
+        beyond = rate is not None and usual is not None and rate > BEYOND * usual
+        self._beyond_rows = self._beyond_rows + 1 if beyond else 0
         if rate is not None and rate > 0 and self._max_rate > 0:
             size -= math.log2(min(rate, self._max_rate) / self._max_rate)
         peak = self._sizes.largest() if len(self._sizes) else size
@@ -147,7 +155,8 @@ class Updates:
             peak = max(peak, self._largest)
         above = size - peak
         if self._rows <= self._limits.first_rows or above <= self._limits.near_octaves:
-            if self._rows > self._limits.settled_rows:
+            is_usual = not 0 < self._beyond_rows <= self._limits.peak_rows
+            if self._rows > self._limits.settled_rows and is_usual:
                 self._sizes.add(size)
                 self._largest = max(self._largest, size)
             self._near = [*self._near[-2:], 0]
@@ -260,6 +269,7 @@ class Updates:
             "sizes": self._sizes.state(),
             "largest": self._largest,
             "rate": self._rate.state(),
+            "usual": [*self._usual.state(), self._beyond_rows],
             "by_rate": self._by_rate.state(),
             "fallen": [self._fallen, self._fallen_since, self._level],
             "gradients": self._gradients.state(),
@@ -281,6 +291,8 @@ class Updates:
         self._sizes.restore(state["sizes"])
         self._largest = float(state["largest"])
         self._rate.restore(state["rate"])
+        self._usual.restore(state["usual"])
+        self._beyond_rows = int(state["usual"][2])
         self._by_rate.restore(state["by_rate"])
         self._fallen, self._fallen_since, self._level = state["fallen"]
         self._gradients.restore(state["gradients"])

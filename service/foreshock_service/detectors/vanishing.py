@@ -4,7 +4,7 @@
   below 1e-5 of the largest one's, on 24 rows.
 - `vanishing_gradient`, by own past: a matrix' gradient has fallen 10 octaves below its start while
   others have not followed (it must be 7 octaves below the quarter of them that fell the least), on
-  24 rows; or it was alive and is exactly zero on 10 rows, and twice as long as ever before, while
+  24 rows; or it was alive and is exactly zero on 6 rows, and twice as long as ever before, while
   others live. Converging shrinks all alike: quiet.
 - `vanishing_gradient`, of all (a warning): the median gradient is 8 octaves below its slow centre
   on 24 rows, though the loss keeps half of its level of a hundred rows ago and a tenth of its
@@ -53,7 +53,7 @@ class VanishingThresholds(Thresholds):
     min_matrices: int = threshold(3, "count", "matrices at the least")
     past_octaves: float = threshold(10.0, "octaves", "a gradient below its own start")
     common_octaves: float = threshold(7.0, "octaves", "and below the quarter that fell the least")
-    zero_rows: int = threshold(10, "rows", "a gradient that was alive is exactly zero for so long")
+    zero_rows: int = threshold(6, "rows", "a gradient that was alive is exactly zero for so long")
     longest: float = threshold(
         2.0, "times", "and beyond the longest pause that it came back from", guard=True
     )

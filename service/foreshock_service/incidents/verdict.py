@@ -288,6 +288,9 @@ def _collapse(incident: Incident) -> str:
 
 def _fading(incident: Incident) -> str:
     ratio = number(incident, "ratio")
+    if incident.evidence.get("cause") == "all":
+        size = "" if ratio is None else f", to {plain(ratio)} of their usual size"
+        return f"All weights shrink since step {incident.onset_step}{size}"
     size = "" if ratio is None else f", to {plain(ratio)} of the largest size it had"
     return f"{subject(incident)} fades since step {incident.onset_step}{size}"
 
