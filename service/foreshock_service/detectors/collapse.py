@@ -79,8 +79,8 @@ class Collapse:
         young = layout.is_output & (baselines.num_rows <= self._limits.young_rows)
         holds &= ~young | (not baselines.progress.falls)
         self._collapsed.update(layout, holds=holds, measured=np.isfinite(share), step=frame.step)
-        lasting = self._collapsed.lasting(self._limits.rows)
-        lasting &= ~young | self._collapsed.lasting(self._limits.output_rows)
+        lasting = self._collapsed.lasting_or_rare(self._limits.rows)
+        lasting &= ~young | self._collapsed.lasting_or_rare(self._limits.output_rows)
         return series_findings(
             frame,
             lasting,

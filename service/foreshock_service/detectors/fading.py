@@ -141,7 +141,7 @@ class Fading:
     ) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
         self._fading.update(layout, holds=faded, measured=row.measured, step=frame.step)
-        lasting = self._fading.lasting(self._limits.rows)
+        lasting = self._fading.lasting_or_rare(self._limits.rows)
         if not any_of(lasting):
             return []
         if not any_of(lasting & layout.kind_masks[WEIGHT]):

@@ -68,7 +68,7 @@ class Saturation:
         self._at_limits.update(layout, holds=holds, measured=row.measured, step=frame.step)
         return series_findings(
             frame,
-            self._at_limits.lasting(limits.rows),
+            self._at_limits.lasting_or_rare(limits.rows),
             order=layout.depth,
             detector=NAME,
             kind="saturation",

@@ -27,7 +27,7 @@ from typing import Final
 
 import numpy as np
 
-from foreshock_service.detectors.baseline import START_ROWS, YOUNG_ROWS, Baselines
+from foreshock_service.detectors.baseline import START_ROWS, Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
 from foreshock_service.detectors.pauses import Pauses
@@ -140,7 +140,7 @@ class Vanishing:
             return []
         count = baselines.value("count")[matrices]
         small = self._by_depth(rms, largest) | self._by_past(fall, count >= START_ROWS)
-        zero = (rms == 0) & (count >= YOUNG_ROWS)
+        zero = (rms == 0) & (count >= START_ROWS)
         measured = row.measured & layout.kind_masks[GRADIENT] & layout.is_matrix
         shrunk, pauses = np.zeros((2, layout.num_series), np.bool_)
         shrunk[matrices], pauses[matrices] = small, zero
@@ -216,7 +216,7 @@ class Vanishing:
         )
         return series_findings(
             frame,
-            self._dead.lasting(self._limits.dead_rows),
+            self._dead.lasting_or_rare(self._limits.dead_rows),
             order=layout.depth,
             detector=NAME,
             kind="dead_units",
