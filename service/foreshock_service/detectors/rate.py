@@ -1,7 +1,10 @@
-"""The learning rate itself: a rate below zero climbs the loss.
+"""The learning rate itself: a rate below zero climbs the loss, one that is gone learns nothing.
 
-`divergence`, critical, at once: the logged learning rate `lr` is negative. A linear
-decay that nobody stops goes through zero, and the damage is slow and looks like overfitting.
+- `divergence`, critical, at once: the logged learning rate `lr` is negative. A linear decay that
+  nobody stops goes through zero, and the damage is slow and looks like overfitting.
+- `update_too_small`, a warning: from one row to the next the rate fell from a tenth of its largest
+  or more to a thousandth of that or less, and has stayed there for 12 rows. Schedules end in many
+  rows, and their steps divide by 2 to 100; a rate that was overwritten falls at once.
 
 Source: ours; PyTorch's optimizers check the rate that they are built with, not what a schedule
 makes of it later.
@@ -9,33 +12,57 @@ makes of it later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.thresholds import Thresholds
+from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "rate"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateThresholds(Thresholds):
+    """The numbers of the rules above."""
+
+    gone: float = threshold(1e-3, "share", "of the rate of the row before, or less")
+    high: float = threshold(
+        0.1, "share", "of the largest, where it was before: a schedule ends below", guard=True
+    )
+    gone_rows: int = threshold(12, "rows", "so long must it stay there")
+
+
 class Rate:
     """Watches the scalar `lr`."""
 
     name = NAME
-    thresholds = Thresholds
+    thresholds = RateThresholds
 
-    def __init__(self, limits: Thresholds | None = None) -> None:
+    def __init__(self, limits: RateThresholds | None = None) -> None:
+        self._limits = limits or RateThresholds()
         self._since: int | None = None
+        self._last, self._largest = 0.0, 0.0
+        self._before = 0.0
+        """The rate before it was gone; 0 while it is not."""
+        self._gone_rows, self._gone_since = 0, 0
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
-        """Findings of this row."""
+        """At most one finding a row."""
         rate = frame.scalars.get("lr")
-        if rate is None or rate >= 0.0 or rate != rate:
-            self._since = self._since if rate is None else None
+        if rate is None or math.isnan(rate):
+            return []
+        below_zero = self._below_zero(frame, rate)
+        return below_zero or self._gone(frame, rate)
+
+    def _below_zero(self, frame: Frame, rate: float) -> list[Finding]:
+        if rate >= 0.0:
+            self._since = None
             return []
         if self._since is None:
             self._since = frame.step
@@ -52,10 +79,43 @@ class Rate:
             )
         ]
 
+    def _gone(self, frame: Frame, rate: float) -> list[Finding]:
+        limits, last = self._limits, self._last
+        self._last = rate
+        self._largest = max(self._largest, rate)
+        high = last > limits.high * self._largest > 0.0
+        if self._before == 0.0 and high and 0.0 <= rate <= limits.gone * last:
+            self._before, self._gone_rows, self._gone_since = last, 0, frame.step
+        if not rate <= limits.gone * self._before or rate < 0.0:
+            self._before = 0.0
+            return []
+        self._gone_rows += 1
+        if self._before == 0.0 or self._gone_rows < limits.gone_rows:
+            return []
+        return [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind="update_too_small",
+                severity=Severity.WARNING,
+                statistic="lr",
+                value=rate,
+                baseline=self._before,
+                onset_step=self._gone_since,
+                evidence={"cause": "rate"},
+            )
+        ]
+
     def state(self) -> State:
-        """The step at which the rate went below zero."""
-        return {"since": self._since}
+        """The step at which the rate went below zero, and how long it has been gone."""
+        return {
+            "since": self._since,
+            "gone": [self._last, self._largest, self._before, self._gone_rows, self._gone_since],
+        }
 
     def restore(self, state: State) -> None:
         """Take up a state."""
-        self._since = state["since"]
+        since = state["since"]
+        self._since = None if since is None else int(since)
+        self._last, self._largest, self._before = (float(rate) for rate in state["gone"][:3])
+        self._gone_rows, self._gone_since = (int(n) for n in state["gone"][3:])
