@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.detectors.faults import FIRST, LAYER, WEIGHT, fading_weight, small_updates
-from tests.detectors.traces import changes_of, names_of, told_by
+from tests.detectors.traces import Trace, changes_of, names_of, told_by
 
 
 def test_a_weight_that_fades_is_named() -> None:
@@ -41,13 +41,29 @@ def test_outputs_near_zero_are_quiet() -> None:
     assert told_by("fading", trace) == []
 
 
-def test_weights_that_shrink_together_are_quiet() -> None:
-    """Decay with a rate that is the same for all."""
+def test_weights_that_shrink_together_have_nobody_to_name() -> None:
+    """A decay that takes a tenth of all on each row."""
+    trace = _decays(0.9)
+    (finding,) = told_by("fading", trace)
+    assert (finding.kind, finding.severity) == ("representation_collapse", "warning")
+    assert finding.series is None
+    assert FIRST < finding.onset_step < finding.step < FIRST + 24
+    (change, *_) = changes_of(trace)
+    assert "All weights shrink since step" in change.sentence
+
+
+def test_a_decay_that_a_network_grows_against_is_quiet() -> None:
+    """A thousandth a row halves nothing within the slow average."""
+    assert told_by("fading", _decays(0.999)) == []
+
+
+def _decays(share: float) -> Trace:
+    """All weights keep this share of themselves on each of a hundred rows."""
     trace = small_updates(160)
-    rows = np.clip(np.arange(160) - FIRST, 0, 20)
+    rows = np.clip(np.arange(160) - FIRST, 0, 100)
     for name in trace.names("weight"):
-        trace.scale(name, np.power(0.9, rows, dtype=np.float64))
-    assert told_by("fading", trace) == []
+        trace.scale(name, np.power(share, rows, dtype=np.float64))
+    return trace
 
 
 def test_a_batch_of_small_outputs_is_quiet() -> None:

@@ -102,7 +102,7 @@ class Rate:
                 value=rate,
                 baseline=self._before,
                 onset_step=self._gone_since,
-                evidence={"cause": "rate"},
+                evidence={"cause": "gone"},
             )
         ]
 

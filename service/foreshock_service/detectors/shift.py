@@ -5,8 +5,7 @@ rate where one is logged, stands in the median of the last 6 rows 1.4 octaves ab
 rows before them, by 3 robust deviations of these rows, and half an octave above all of them.
 Without a logged rate a schedule cannot be told from a fault, so the level must also be above
 everything that the run has shown; so must that of a new cycle, whose rate has doubled. A run that
-logs one now and then is judged on those rows. A rate that has stayed below its largest for 32 rows has
-warmed up: what it rises beyond that later is not divided out.
+logs one now and then is judged on those rows.
 
 An update goes the way of its gradient, and averages carry a large one on: near the end of learning
 single batches lift all of both for a dozen rows. Nothing is told where the gradients rose by 0.3 of
@@ -36,7 +35,6 @@ from foreshock_service.detectors.update_sizes import (
     OF_THEIR_OWN_SIZE,
     GradientLevels,
     LoggedRate,
-    UsualRate,
     is_one_of,
     median_update,
     size_finding,
@@ -86,7 +84,6 @@ class Shift:
         self._gradients = GradientLevels(num_rows)
         self._steps = Window(num_rows)
         self._largest = -math.inf
-        self._usual = UsualRate()
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """At most one finding a row."""
@@ -101,7 +98,7 @@ class Shift:
         self._rows += 1
         if self._rows <= limits.settled_rows:
             return []
-        self._sizes.add(update.size - (math.log2(self._usual.of(rate)) if rate else 0.0))
+        self._sizes.add(update.size - (math.log2(rate) if rate is not None else 0.0))
         self._undivided.add(update.size)
         self._gradients.add(update)
         self._steps.add(frame.step)
@@ -181,7 +178,6 @@ class Shift:
             "gradients": self._gradients.state(),
             "steps": self._steps.state(),
             "rate": self._rate.state(),
-            "usual": self._usual.state(),
             "numbers": [self._rows, self._largest],
         }
 
@@ -192,5 +188,4 @@ class Shift:
         self._gradients.restore(state["gradients"])
         self._steps.restore(state["steps"])
         self._rate.restore(state["rate"])
-        self._usual.restore(state["usual"])
         self._rows, self._largest = int(state["numbers"][0]), float(state["numbers"][1])

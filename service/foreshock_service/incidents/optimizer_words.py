@@ -77,7 +77,7 @@ def _held_down(incident: Incident) -> str:
     if cause == "stopped":
         return f"{of} no longer moves {since}: its updates are exactly zero, its gradients are not"
     baseline = number(incident, "baseline")
-    if cause == "rate" and value is not None and baseline is not None:
+    if cause == "gone" and value is not None and baseline is not None:
         return f"The learning rate is gone {since}: it fell from {plain(baseline)} to {plain(value)}"
     if cause == "momentum":
         return f"Updates of {of} have no momentum any more {since}"
