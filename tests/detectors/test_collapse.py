@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tests.detectors.faults import FIRST, LAYER, collapsed_batch
-from tests.detectors.traces import COLUMN, Trace, names_of, told_by
+from tests.detectors.traces import COLUMN, Trace, healthy, names_of, told_by
 
 ACTIVATION = f"activation:{LAYER}"
 
@@ -64,3 +64,19 @@ def test_activations_that_are_measured_every_fourth_step_are_enough() -> None:
     trace.put(ACTIVATION, "batch_std", 1e-4, slice(44, None, 4))
     (finding,) = told_by("collapse", trace)
     assert (finding.onset_step, finding.step) == (44, 64)
+
+
+def test_a_young_output_is_given_time() -> None:
+    """A network learns the mean answer before it tells samples apart; sixty rows are too many."""
+    share = np.where(np.arange(120) < 12, 0.8, 1e-3)
+    trace = healthy(120)
+    for name in trace.names("activation"):
+        size = trace.stats[:, trace.index(name), COLUMN["std"]]
+        trace.put(name, "batch_std", 0.8 * size, slice(None))
+    size = trace.stats[:, trace.index("activation:head"), COLUMN["std"]]
+    trace.put("activation:head", "batch_std", share * size, slice(None))
+    trace.scalars["loss"][:] = 4.0
+    (finding,) = told_by("collapse", trace)
+    assert (finding.onset_step, finding.step) == (12, 71)
+    trace.scalars["loss"] = np.linspace(5.0, 0.5, 120)
+    assert told_by("collapse", trace) == []

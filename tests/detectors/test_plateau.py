@@ -88,3 +88,15 @@ def test_a_loss_that_is_one_number_is_told() -> None:
     trace = stuck_loss()
     trace.scalars["loss"][:] = np.log(2.0)
     assert [f.kind for f in told_by("plateau", trace)] == ["plateau"]
+
+
+def test_a_slow_start_is_given_two_hundred_rows() -> None:
+    """Gradients as large as at first still find their way; once they have died down, no more."""
+    noise = np.random.default_rng(3).normal(0, 0.1, 260)
+    trace = stuck_loss(260)
+    trace.scalars["grad_norm"] = 1.0 + noise
+    (finding,) = told_by("plateau", trace)
+    assert finding.step >= 199
+    trace.scalars["grad_norm"] = np.linspace(1.0, 0.5, 260) + 0.1 * noise
+    (finding,) = told_by("plateau", trace)
+    assert finding.step < 150

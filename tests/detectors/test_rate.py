@@ -6,7 +6,7 @@ import numpy as np
 from foreshock_service.detectors.engine import Engine
 
 from tests.detectors.faults import FIRST, decayed_below_zero
-from tests.detectors.traces import Trace, healthy, only, opened, told_by
+from tests.detectors.traces import Trace, changes_of, healthy, only, opened, told_by
 
 
 def _with_rate(rate: np.ndarray) -> Trace:
@@ -52,3 +52,29 @@ def test_the_onset_stays_where_the_rate_went_below_zero() -> None:
     found = [finding for frame in trace.frames() for finding in engine.push(frame)]
     assert {finding.onset_step for finding in found} == {FIRST + 1}
     assert found[-1].step == 99
+
+
+def test_a_rate_that_is_gone_is_told() -> None:
+    """What overwrote it left a thousandth of a thousandth; the sentence says from what to what."""
+    rate = np.where(np.arange(100) < 60, 1e-3, 1e-9)
+    trace = _with_rate(rate)
+    for name in trace.names("update"):
+        trace.scale(name, rate / 1e-3)
+    (finding,) = told_by("rate", trace)
+    assert (finding.kind, finding.severity) == ("update_too_small", "warning")
+    assert (finding.onset_step, finding.step) == (60, 71)
+    (change, *_) = changes_of(trace)
+    assert "it fell from 0.001 to 1e-09" in change.sentence
+
+
+def test_steps_of_a_schedule_are_quiet() -> None:
+    """A hundredth at once is a step of a schedule, and a pause of ten rows is over."""
+    rows = np.arange(100)
+    assert told_by("rate", _with_rate(np.where(rows < 60, 1e-3, 1e-5))) == []
+    assert told_by("rate", _with_rate(np.where((rows < 60) | (rows >= 70), 1e-3, 0.0))) == []
+
+
+def test_a_schedule_that_has_ended_is_quiet() -> None:
+    """From next to nothing to nothing is no fall."""
+    rate = 1e-3 * np.clip(1 - np.arange(100) / 60, 0.02, 1.0)
+    assert told_by("rate", _with_rate(np.where(np.arange(100) < 80, rate, 0.0))) == []

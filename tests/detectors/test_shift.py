@@ -102,3 +102,12 @@ def _growing(optimizer: str) -> Trace:
     for name in trace.names("update"):
         trace.scale(name, np.exp2(np.maximum(np.arange(300) - 160, 0) / 16))
     return trace
+
+
+def test_updates_that_follow_their_gradients_are_quiet() -> None:
+    """Near the end of learning a hard batch lifts both, and an average carries it on."""
+    trace = shifted_updates()
+    assert told_by("shift", trace) != []
+    for name in trace.names("gradient"):
+        trace.scale(name, 4.0, 100)
+    assert told_by("shift", trace) == []

@@ -178,3 +178,29 @@ def test_a_rate_that_is_no_longer_logged_is_no_fall() -> None:
     trace = _scaled(np.ones(200), np.full(200, 1e-3))
     trace.missing = {("lr", row) for row in range(100, 200)}
     assert told_by("updates", trace) == []
+
+
+def test_a_rate_that_creeps_beyond_its_warm_up_is_told() -> None:
+    """Five percent a row: the largest of a hundred rows would follow it."""
+    rate = 1e-3 * np.minimum(1.05 ** np.clip(np.arange(200) - 100, 0, None), 300.0)
+    (finding,) = told_by("updates", _scaled(rate / 1e-3, rate))
+    assert finding.kind == "update_too_large"
+    assert 115 < finding.step < 130
+
+
+def test_a_warm_up_that_creeps_is_quiet() -> None:
+    """From the first row on it is the schedule."""
+    rate = 1e-5 * np.minimum(1.05 ** np.arange(200), 100.0)
+    assert told_by("updates", _scaled(rate / 1e-3, rate)) == []
+
+
+def test_updates_that_grow_with_their_gradients_are_quiet() -> None:
+    """Three times the largest on three rows, and so are the gradients; sixteen times is told."""
+    rows = np.arange(200)
+    lifted = (rows >= 120) & (rows < 123)
+    for factor, told in ((3.0, False), (16.0, True)):
+        trace = _scaled(np.where(lifted, factor, 1.0))
+        assert told_by("updates", trace) != []
+        for name in trace.names("gradient"):
+            trace.scale(name, np.where(lifted, 2.0 * factor, 1.0))
+        assert bool(told_by("updates", trace)) == told
