@@ -44,7 +44,7 @@ def test_the_same_values_of_an_unbounded_module_are_quiet() -> None:
 
 
 def test_a_code_that_becomes_sure_is_quiet() -> None:
-    """Gates and recurrent states that learn to say yes or no go to their limits, and the loss falls."""
+    """Gates that learn to say yes or no go to their limits, and the loss falls."""
     trace = saturated_tanh()
     trace.scalars["loss"] = np.linspace(5.0, 1.0, 120)
     assert told_by("saturation", trace) == []

@@ -4,8 +4,8 @@
 eighth of what it was in the first rows, and below a twelfth in all, on 20 measured rows. A constant
 added to every sample (a bias, a large mean) lowers the share too, but seldom by so much.
 
-A network learns the mean answer before it tells samples apart: of a deepest activation, on the first
-100 rows of a run, 60 rows are waited for, and none counts on which the loss falls.
+A network learns the mean answer before it tells samples apart: of a deepest activation, on the
+first 100 rows of a run, 60 rows are waited for, and none counts on which the loss falls.
 
 Needs the statistic `batch_std`; without it nothing is said. Normalising layers are not exempt: they
 divide by the spread over the units of one sample, not over the batch.

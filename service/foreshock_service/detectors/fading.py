@@ -30,7 +30,12 @@ from typing import Final
 import numpy as np
 
 from foreshock_service.detectors.baseline import START_ROWS, Baselines
-from foreshock_service.detectors.emit import by_size_then_flow, run_finding, series_findings, with_alike
+from foreshock_service.detectors.emit import (
+    by_size_then_flow,
+    run_finding,
+    series_findings,
+    with_alike,
+)
 from foreshock_service.detectors.layout import ACTIVATION, WEIGHT, Indices
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.per_layout import PerLayout

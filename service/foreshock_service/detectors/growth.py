@@ -2,9 +2,9 @@
 
 - `attention_logit_growth`: the logged `attn_logit_max`, or the largest absolute value of an
   observed activation whose name says attention logits, exceeds max(40, 3 times its start) on 3
-  measured rows; twice as much while the loss falls. Logits have an absolute scale, since softmax saturates: Wortsman et al. 2023 (arXiv
-  2309.14322) see every run above 1e4 diverge and damage from 1e3; at 40 one key is left, and sound
-  small models stay below 20.
+  measured rows, and twice the 40 while the loss falls. Logits have an absolute scale, since softmax
+  saturates: Wortsman et al. 2023 (arXiv 2309.14322) see every run above 1e4 diverge and damage from
+  1e3; at 40 one key is left, and sound small models stay below 20.
 - `explosion`: a series stands above its slow centre by its kind's octaves, by 8 times its
   row-to-row noise, on 5 measured rows, and still doubles within 64 rows. Early growth, warm-up and
   zero initialisation slow down; a fault keeps its pace. 1000 times the slow centre needs no slope.

@@ -8,7 +8,8 @@ rate is logged the median fall of all matrices is taken out: a schedule moves th
   RMSprop) is down by 4 octaves, y of SGD by 5, while the gradients are within 1.5 octaves, on 10
   rows; the cause is a rate that only some matrices lost, or, where x fell in 3 rows, a second
   moment that still holds larger gradients. x down by 4 together with all gradients, which fell
-  alike, is a loss that is scaled otherwise than before, unless next to nothing is left of it. Up to half of the matrices are named.
+  alike, is a loss that is scaled otherwise than before, unless next to nothing is left of it. Up to
+  half of the matrices are named.
 - `update_too_small`, momentum: of SGD that had momentum, updates are the rate times the gradient to
   3.5 % in 80 % of the matrices, on 10 rows.
 - `update_too_large`, reset: 80 % of the matrices have at once the size of an optimizer's very first
@@ -33,7 +34,6 @@ from foreshock.wire import FrameFlag
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
-from foreshock_service.detectors.layout import Layout
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.progress import NEXT_TO_NOTHING
@@ -194,8 +194,9 @@ class OptimizerHealth:
         else:
             fallen = known & steady & (fall_y > limits.plain_fall_octaves)
             rescaled = np.zeros_like(fallen)
-        alike = not baselines.progress.left() < NEXT_TO_NOTHING
-        alike &= rescaled.all() and np.std(fall_g) < limits.alike_octaves and fall_g.min() > 0
+        is_over = baselines.progress.left() < NEXT_TO_NOTHING
+        alike = rescaled.all() and np.std(fall_g) < limits.alike_octaves and fall_g.min() > 0
+        alike = bool(alike) and not is_over
         holds = np.zeros(layout.num_series, np.bool_)
         holds[i] = rescaled if alike else fallen
         measured = np.zeros_like(holds)

@@ -43,11 +43,13 @@ class Progress:
         self._losses = Window(ROWS)
         self._long = Window(LONG_ROWS)
         self._start = Window(LEVEL_ROWS)
+        self._falls: bool | None = None
 
     def follow(self, loss: float | None) -> None:
         """Take in the loss of the next row, if it was logged."""
         if loss is None or not math.isfinite(loss):
             return
+        self._falls = None
         self._losses.add(loss)
         self._long.add(loss)
         if len(self._start) < LEVEL_ROWS:
@@ -55,7 +57,13 @@ class Progress:
 
     @property
     def falls(self) -> bool:
-        """Whether the loss has fallen well within the last rows."""
+        """Whether the loss has fallen well within the last rows. Many rules ask: it is worked out
+        once a row."""
+        if self._falls is None:
+            self._falls = self._is_falling()
+        return self._falls
+
+    def _is_falling(self) -> bool:
         values = self._losses.values()
         if len(values) < ROWS:
             return False
@@ -96,6 +104,7 @@ class Progress:
 
     def restore(self, state: Any) -> None:
         """Take up a state."""
+        self._falls = None
         self._losses.restore(state[0])
         self._start.restore(state[1])
         # An older version kept no long window; a run that it began fills one anew.

@@ -64,7 +64,9 @@ class Saturation:
             return []
         squares = np.where(layout.symmetric, row.rms**2, 4.0 * (row.std**2 + (row.mean - 0.5) ** 2))
         learns = baselines.progress.falls or baselines.progress.left() < limits.sure_share
-        holds = bounded & (not learns) & (squares > limits.mean_square) & (row.abs_max <= 1.0 + 1e-3)
+        holds = (
+            bounded & (not learns) & (squares > limits.mean_square) & (row.abs_max <= 1.0 + 1e-3)
+        )
         self._at_limits.update(layout, holds=holds, measured=row.measured, step=frame.step)
         return series_findings(
             frame,

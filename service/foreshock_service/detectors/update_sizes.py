@@ -11,7 +11,7 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
-from foreshock_service.detectors.layout import Indices, Layout
+from foreshock_service.detectors.layout import GRADIENT, Indices, Layout
 from foreshock_service.detectors.row import Floats, Row, all_of, any_of, middle
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.facts import RunFacts
@@ -51,7 +51,7 @@ class MatrixSizes:
 @dataclass(frozen=True, slots=True, eq=False)
 class MedianUpdate:
     """The median log2(update / weight) of a row's matrices, the indices of their updates, and the
-    median log2 rms of their gradients, NaN where none is known."""
+    median log2 rms of the matrices' gradients, NaN where none is known."""
 
     size: float
     updates: Indices
@@ -69,19 +69,19 @@ def _median_update(baselines: Baselines) -> MedianUpdate | None:
     ratios = logs[updates] - logs[weights]
     alive = np.isfinite(ratios)
     if not all_of(alive):
-        ratios, updates, weights = ratios[alive], updates[alive], weights[alive]
+        ratios, updates = ratios[alive], updates[alive]
     if not ratios.size:
         return None
-    of_weights = baselines.layout.gradient_of[weights]
-    gradients = logs[of_weights[of_weights >= 0]]
-    gradients = gradients[np.isfinite(gradients)]
+    gradients = logs[baselines.layout.matrices[GRADIENT]]
+    if not math.isfinite(np.add.reduce(gradients)):
+        gradients = gradients[np.isfinite(gradients)]
     return MedianUpdate(middle(ratios), updates, middle(gradients) if gradients.size else math.nan)
 
 
 class UsualRate:
     """The largest rate of the warm-up, which is over once no larger one came for 32 rows.
 
-    What a schedule does below it is divided out of updates. A rate beyond it is what makes them grow.
+    What a schedule does below it is divided out of updates. A rate beyond it makes them grow.
     """
 
     def __init__(self) -> None:

@@ -4,9 +4,10 @@ The run's update size is the median over weight matrices of log2(rms of update /
 
 - `update_too_large`: it stands 1.3 octaves above the largest of 100 rows on 2 of 3 rows, or 3
   octaves on one row. A learning rate that the run has had before is divided out, so that a warm
-  restart is no news, and a rate beyond all before it is, be it reached slowly; where no rate is logged, the largest of
-  the whole run counts. Names nobody: when all updates grow, a
-  rate, an accumulator or a lost second moment did it. `growth` tells of single tensors.
+  restart is no news, and a rate beyond all before it is, be it reached slowly; where no rate is
+  logged, the largest of the whole run counts. The lesser rise is not told where gradients explain
+  it, as near the end of learning. Names nobody: when all updates grow, a rate, an accumulator or a
+  lost second moment did it. `growth` tells of single tensors.
 - `update_too_small`, on 30 rows: with an optimizer of the Adam family, whose updates
   are about as large as the learning rate, the median rms of update / rate is below 0.02; with any
   other, the update size is below 2e-6 while the rate is at half of its largest or above.

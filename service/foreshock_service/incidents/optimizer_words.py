@@ -78,7 +78,9 @@ def _held_down(incident: Incident) -> str:
         return f"{of} no longer moves {since}: its updates are exactly zero, its gradients are not"
     baseline = number(incident, "baseline")
     if cause == "gone" and value is not None and baseline is not None:
-        return f"The learning rate is gone {since}: it fell from {plain(baseline)} to {plain(value)}"
+        return (
+            f"The learning rate is gone {since}: it fell from {plain(baseline)} to {plain(value)}"
+        )
     if cause == "momentum":
         return f"Updates of {of} have no momentum any more {since}"
     if cause == "second moment":
