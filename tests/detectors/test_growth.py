@@ -93,3 +93,14 @@ def test_gradients_that_grow_while_nothing_is_learned_are_told() -> None:
     assert {f.kind for f in found} == {"explosion"}
     trace.scalars["loss"] = np.geomspace(5.0, 0.5, 300)
     assert told_by("growth", trace) == []
+
+
+def test_attention_that_sharpens_while_the_loss_falls_is_given_twice_as_much() -> None:
+    """Sixty while it learns is no news; it is once the loss stays."""
+    trace = healthy(200)
+    trace.scalars["attn_logit_max"] = np.linspace(5.0, 65.0, 200)
+    trace.scalars["loss"] = np.linspace(5.0, 0.5, 200)
+    assert told_by("growth", trace) == []
+    trace.scalars["loss"][120:] = trace.scalars["loss"][120]
+    (finding,) = told_by("growth", trace)
+    assert finding.kind == "attention_logit_growth"

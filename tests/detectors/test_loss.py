@@ -159,3 +159,12 @@ def test_two_rows_are_enough_of_plain_damage() -> None:
     assert (finding.kind, finding.onset_step, finding.step) == ("loss_spike", 120, 121)
     trace.scalars["loss"][121] -= 5.0
     assert told_by("loss", trace) == []
+
+
+def test_a_loss_that_comes_back_within_twenty_rows_is_a_spike() -> None:
+    """A new task at once, learned as fast: half of the way is behind it when damage would last."""
+    trace = healthy(300)
+    rows = np.arange(300) - 150
+    trace.scalars["loss"] += np.where(rows >= 0, np.where(rows < 13, 3.0, 1.5), 0.0)
+    trace.scalars["loss"][190:] -= 1.5
+    assert [incident.kinds for incident in opened(trace)] == [("loss_spike",)]

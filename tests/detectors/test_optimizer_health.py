@@ -179,3 +179,12 @@ def test_a_rate_that_is_logged_later_is_no_reset() -> None:
         trace.put(name, "std", 1e-3, slice(None))
     trace.missing = {("lr", row) for row in range(FIRST)}
     assert told_by("optimizer_health", trace) == []
+
+
+def test_gradients_that_all_fall_where_nothing_is_left_to_learn_are_quiet() -> None:
+    """The last of a loss goes faster than the second moment forgets."""
+    trace = _all_updates(adam_run(), 2.0**-7)
+    for name in trace.names("gradient"):
+        trace.scale(name, 2.0**-7, FIRST)
+    trace.scalars["loss"][FIRST - 10 :] = 1e-3
+    assert told_by("optimizer_health", trace) == []

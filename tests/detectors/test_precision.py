@@ -136,3 +136,12 @@ def test_the_search_for_a_loss_scale_is_quiet() -> None:
     """Doubled every 40 steps and halved when that was too much is how it is found."""
     rows = np.arange(400)
     assert told_by("precision", _with_scale(np.exp2(14 + rows // 40 % 3))) == []
+
+
+def test_a_schedule_that_ends_may_round_updates_away() -> None:
+    """Below a twentieth of its largest rate a run has made its steps."""
+    trace = rounded_updates()
+    trace.scalars["lr"] = np.full(120, 1e-3)
+    assert told_by("precision", trace) != []
+    trace.scalars["lr"][FIRST:] = 4e-5
+    assert told_by("precision", trace) == []

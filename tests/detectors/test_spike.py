@@ -108,3 +108,20 @@ def test_of_gradients_that_jump_alike_the_one_nearest_to_the_loss_is_named() -> 
     assert first.kind == "gradient_spike"
     named = [f for f in told_by("spike", trace) if f.series is not None]
     assert names_of(named[:1], trace) == [names[4]]
+
+
+def test_a_hard_sample_of_a_run_that_has_learned_all_is_quiet() -> None:
+    """Thirty times the other batches' gradient, and less than any of the first ones."""
+    trace = _norms(np.where(np.arange(180) < 60, 1.0, 0.01), 31.0)
+    assert told_by("spike", trace) != []
+    trace.scalars["loss"][60:] = 1e-3
+    assert told_by("spike", trace) == []
+
+
+def test_a_young_activation_must_jump_further() -> None:
+    """A few batches are no measure of what the next may do to a layer."""
+    for row, told in ((60, False), (160, True)):
+        trace = healthy(200)
+        trace.scalars["loss"][:] = 2.0
+        trace.scale("activation:blocks.1.mlp.up", np.where(np.arange(200) == row, 6.0, 1.0))
+        assert bool(told_by("spike", trace)) == told
