@@ -112,7 +112,7 @@ def test_of_gradients_that_jump_alike_the_one_nearest_to_the_loss_is_named() -> 
 
 def test_a_hard_sample_of_a_run_that_has_learned_all_is_quiet() -> None:
     """Thirty times the other batches' gradient, and less than any of the first ones."""
-    trace = _norms(np.where(np.arange(180) < 60, 1.0, 0.01), 31.0)
+    trace = _norms(np.where(np.arange(220) < 60, 1.0, 0.01), 31.0)
     assert told_by("spike", trace) != []
     trace.scalars["loss"][60:] = 1e-3
     assert told_by("spike", trace) == []
