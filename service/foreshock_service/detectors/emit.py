@@ -37,6 +37,25 @@ def by_size_then_flow(mask: Bools, octaves: Floats, flow: npt.NDArray[np.int64])
     return np.where(size > largest - ALIKE_OCTAVES, first, -size)
 
 
+def fall_of_all(
+    frame: Frame, *, detector: str, kind: str, size: float, fall: float, onset_step: int
+) -> Finding:
+    """The median tensor of a kind, of a log2 rms of `size`, stands `fall` octaves below its own
+    usual level: a warning of which nobody is named."""
+    return run_finding(
+        frame,
+        detector=detector,
+        kind=kind,
+        severity=Severity.WARNING,
+        statistic="rms",
+        value=2.0**size,
+        baseline=2.0 ** (size + fall),
+        score=fall,
+        onset_step=onset_step,
+        evidence={"cause": "all"},
+    )
+
+
 def series_findings(
     frame: Frame,
     mask: Bools,

@@ -32,7 +32,7 @@ import numpy as np
 from foreshock_service.detectors.baseline import START_ROWS, Baselines
 from foreshock_service.detectors.emit import (
     by_size_then_flow,
-    run_finding,
+    fall_of_all,
     series_findings,
     with_alike,
 )
@@ -127,17 +127,13 @@ class Fading:
             return []
         size = middle(baselines.logs()[weights][known])
         return [
-            run_finding(
+            fall_of_all(
                 frame,
                 detector=NAME,
                 kind="representation_collapse",
-                severity=Severity.WARNING,
-                statistic="rms",
-                value=2.0**size,
-                baseline=2.0 ** (size + fall),
-                score=fall,
+                size=size,
+                fall=fall,
                 onset_step=self._all_since,
-                evidence={"cause": "all"},
             )
         ]
 

@@ -28,7 +28,7 @@ from typing import Final
 import numpy as np
 
 from foreshock_service.detectors.baseline import START_ROWS, Baselines
-from foreshock_service.detectors.emit import run_finding, series_findings
+from foreshock_service.detectors.emit import fall_of_all, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
 from foreshock_service.detectors.pauses import Pauses
 from foreshock_service.detectors.protocol import State
@@ -111,17 +111,13 @@ class Vanishing:
         logs = baselines.logs()[matrices]
         size = middle(logs[known])
         return [
-            run_finding(
+            fall_of_all(
                 frame,
                 detector=NAME,
                 kind="vanishing_gradient",
-                severity=Severity.WARNING,
-                statistic="rms",
-                value=2.0**size,
-                baseline=2.0 ** (size + fall),
-                score=fall,
+                size=size,
+                fall=fall,
                 onset_step=self._all_since,
-                evidence={"cause": "all"},
             )
         ]
 
