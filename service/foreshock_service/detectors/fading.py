@@ -109,15 +109,13 @@ class Fading:
         return found
 
     def _all(self, frame: Frame, baselines: Baselines, weights: Indices) -> list[Finding]:
-        growth = baselines.growth()[weights]
-        below = growth < -self._limits.all_octaves
+        growth, limits = baselines.growth()[weights], self._limits
         # Half of them at the least, before a median is asked for.
-        if 2 * np.count_nonzero(below) < max(self._limits.all_matrices, weights.size):
-            self._all_rows = 0
-            return []
+        below = np.count_nonzero(growth < -limits.all_octaves)
         known = np.isfinite(growth)
-        fall = -middle(growth[known])
-        if fall <= self._limits.all_octaves:
+        enough = weights.size >= limits.all_matrices and 2 * below >= np.count_nonzero(known)
+        fall = -middle(growth[known]) if below and enough else 0.0
+        if fall <= limits.all_octaves:
             self._all_rows = 0
             return []
         if self._all_rows == 0:
