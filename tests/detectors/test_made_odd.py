@@ -98,7 +98,7 @@ FOUND = {
     "a weight's largest element x 3": 3,
     "gradient exactly zero": 3,
     "NaN in one activation": 3,
-    "updates x 4": 3,
+    "updates x 4": 2,
     "updates x 10": 3,
     "one gradient x 30": 3,
     "one gradient x 200": 3,
