@@ -54,6 +54,15 @@ def test_weights_that_shrink_together_have_nobody_to_name() -> None:
     assert "All weights shrink since step" in change.sentence
 
 
+def test_weights_that_are_measured_now_and_then_may_shrink_together() -> None:
+    """Rows between them say neither one nor the other."""
+    trace = _decays(0.95)
+    for name in trace.names("weight"):
+        trace.stats[np.arange(160) % 4 != 0, trace.index(name)] = np.nan
+    (finding,) = told_by("fading", trace)
+    assert finding.series is None
+
+
 def test_a_decay_that_a_network_grows_against_is_quiet() -> None:
     """A thousandth a row halves nothing within the slow average."""
     assert told_by("fading", _decays(0.999)) == []

@@ -78,3 +78,9 @@ def test_a_schedule_that_has_ended_is_quiet() -> None:
     """From next to nothing to nothing is no fall."""
     rate = 1e-3 * np.clip(1 - np.arange(100) / 60, 0.02, 1.0)
     assert told_by("rate", _with_rate(np.where(np.arange(100) < 80, rate, 0.0))) == []
+
+
+def test_a_new_warm_up_is_quiet() -> None:
+    """Slow as it is, it rises from the row on which it begins."""
+    rows = np.arange(100)
+    assert told_by("rate", _with_rate(np.where(rows < 60, 1e-3, 1e-9 * (rows - 59)))) == []

@@ -11,9 +11,9 @@ average, of some 256 rows, on 12 rows. A decay that is counted in another unit, 
 micro-batch, shrinks all of them; sound ones keep their size while they learn.
 
 The level is the running average over 8 rows, so that a single row says nothing; the outputs of the
-network are left out, since targets near zero make them small, and so are activations while the
-loss falls: what shrinks then is learning. In sound training activations fall by
-up to 2.5 octaves from their peak and matrices by 1.4.
+network are left out, since targets near zero make them small, and so are activations while the loss
+falls: what shrinks then is learning. In sound training activations fall by up to 2.5 octaves from
+their peak and matrices by 1.4.
 
 Names the tensors that have fallen furthest, of those that fell alike the first in the flow, and
 weights before what they put out.
@@ -47,6 +47,7 @@ from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "fading"
+NOTHING: Final[Indices] = np.zeros(0, np.int64)
 WEIGHTS_FIRST: Final = 1e3
 """Octaves that no fall reaches: a weight that fades is the cause of what it makes."""
 
@@ -92,7 +93,7 @@ class Fading:
         np.copyto(highest, level, where=settled & ~(level <= highest))
         fall = highest - level
         weights = layout.matrices[WEIGHT]
-        outputs = self._hidden.of(layout)
+        outputs = NOTHING if baselines.progress.falls else self._hidden.of(layout)
         faded = np.zeros(layout.num_series, np.bool_)
         for which, octaves, usual in (
             (weights, limits.weight_octaves, middle),
@@ -100,7 +101,7 @@ class Fading:
         ):
             falls = fall[which]
             sinks = falls > octaves
-            if any_of(sinks) and not (which is outputs and baselines.progress.falls):
+            if any_of(sinks):
                 common = usual(falls[np.isfinite(falls)])
                 faded[which] = sinks & ~(common > limits.common_share * falls)
         found = self._all(frame, baselines, weights)
@@ -109,19 +110,22 @@ class Fading:
         return found
 
     def _all(self, frame: Frame, baselines: Baselines, weights: Indices) -> list[Finding]:
+        """Rows on which no weights were measured say neither one nor the other."""
         growth, limits = baselines.growth()[weights], self._limits
-        # Half of them at the least, before a median is asked for.
-        below = np.count_nonzero(growth < -limits.all_octaves)
         known = np.isfinite(growth)
-        enough = weights.size >= limits.all_matrices and 2 * below >= np.count_nonzero(known)
-        fall = -middle(growth[known]) if below and enough else 0.0
+        num_known = np.count_nonzero(known)
+        if num_known < limits.all_matrices:
+            return []
+        # Half of them at the least, before a median is asked for.
+        many = 2 * np.count_nonzero(growth < -limits.all_octaves) >= num_known
+        fall = -middle(growth[known]) if many else 0.0
         if fall <= limits.all_octaves:
             self._all_rows = 0
             return []
         if self._all_rows == 0:
             self._all_since = frame.step
         self._all_rows += 1
-        if self._all_rows < self._limits.rows:
+        if self._all_rows < limits.rows:
             return []
         size = middle(baselines.logs()[weights][known])
         return [

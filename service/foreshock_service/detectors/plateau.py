@@ -121,6 +121,8 @@ class Plateau:
         outputs = row.std[layout.is_output]
         spread = float(outputs.max()) if outputs.size else math.nan
         grows = False
+        if norm is not None and math.isfinite(norm):
+            self._norms.add(norm)
         for name, value, recent in (
             ("grad_norm", norm, self._recent_norm),
             ("spread", spread, self._recent_spread),
@@ -128,8 +130,6 @@ class Plateau:
             if value is None or not math.isfinite(value):
                 continue
             recent.add(value)
-            if recent is self._recent_norm:
-                self._norms.add(value)
             level = recent.median()
             if len(recent) == self._limits.level_rows and math.isnan(self._first[name]):
                 self._first[name] = level

@@ -114,7 +114,8 @@ class Precision:
     def _updates(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
         rate = frame.scalars.get("lr", math.nan)
-        self._largest_rate = max(self._largest_rate, rate)
+        if math.isfinite(rate):
+            self._largest_rate = max(self._largest_rate, rate)
         few_change = row.zero_frac[layout.indices[UPDATE]] > self._limits.unchanged
         if not any_of(few_change) and not self._unchanged.running:
             return []

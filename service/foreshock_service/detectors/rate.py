@@ -3,8 +3,9 @@
 - `divergence`, critical, at once: the logged learning rate `lr` is negative. A linear decay that
   nobody stops goes through zero, and the damage is slow and looks like overfitting.
 - `update_too_small`, a warning: from one row to the next the rate fell from a tenth of its largest
-  or more to a thousandth of that or less, and has stayed there for 12 rows. Schedules end in many
-  rows, and their steps divide by 2 to 100; a rate that was overwritten falls at once.
+  or more to a thousandth of that or less, and has not risen for 12 rows. Schedules end in many
+  rows, their steps divide by 2 to 100, and a new warm-up rises; a rate that was overwritten falls
+  at once.
 
 Source: ours; PyTorch's optimizers check the rate that they are built with, not what a schedule
 makes of it later.
@@ -35,7 +36,7 @@ class RateThresholds(Thresholds):
     high: float = threshold(
         0.1, "share", "of the largest, where it was before: a schedule ends below", guard=True
     )
-    gone_rows: int = threshold(12, "rows", "so long must it stay there")
+    gone_rows: int = threshold(12, "rows", "on which it has not risen again")
 
 
 class Rate:
@@ -48,17 +49,16 @@ class Rate:
         self._limits = limits or RateThresholds()
         self._since: int | None = None
         self._last, self._largest = 0.0, 0.0
-        self._before = 0.0
-        """The rate before it was gone; 0 while it is not."""
+        self._before, self._fell_to = 0.0, 0.0
+        """The rate before it was gone, 0 while it is not, and what it fell to."""
         self._gone_rows, self._gone_since = 0, 0
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """At most one finding a row."""
         rate = frame.scalars.get("lr")
-        if rate is None or math.isnan(rate):
+        if rate is None or not rate < math.inf:
             return []
-        below_zero = self._below_zero(frame, rate)
-        return below_zero or self._gone(frame, rate)
+        return self._below_zero(frame, rate) or self._gone(frame, rate)
 
     def _below_zero(self, frame: Frame, rate: float) -> list[Finding]:
         if rate >= 0.0:
@@ -83,14 +83,17 @@ class Rate:
         limits, last = self._limits, self._last
         self._last = rate
         self._largest = max(self._largest, rate)
-        high = last > limits.high * self._largest > 0.0
-        if self._before == 0.0 and high and 0.0 <= rate <= limits.gone * last:
-            self._before, self._gone_rows, self._gone_since = last, 0, frame.step
-        if not rate <= limits.gone * self._before or rate < 0.0:
+        if self._before == 0.0:
+            high = last > limits.high * self._largest > 0.0
+            if not high or rate > limits.gone * last:
+                return []
+            self._before, self._fell_to = last, rate
+            self._gone_rows, self._gone_since = 0, frame.step
+        if rate > self._fell_to:
             self._before = 0.0
             return []
         self._gone_rows += 1
-        if self._before == 0.0 or self._gone_rows < limits.gone_rows:
+        if self._gone_rows < limits.gone_rows:
             return []
         return [
             run_finding(
@@ -110,12 +113,13 @@ class Rate:
         """The step at which the rate went below zero, and how long it has been gone."""
         return {
             "since": self._since,
-            "gone": [self._last, self._largest, self._before, self._gone_rows, self._gone_since],
+            "rates": [self._last, self._largest, self._before, self._fell_to],
+            "gone": [self._gone_rows, self._gone_since],
         }
 
     def restore(self, state: State) -> None:
         """Take up a state."""
         since = state["since"]
         self._since = None if since is None else int(since)
-        self._last, self._largest, self._before = (float(rate) for rate in state["gone"][:3])
-        self._gone_rows, self._gone_since = (int(n) for n in state["gone"][3:])
+        self._last, self._largest, self._before, self._fell_to = map(float, state["rates"])
+        self._gone_rows, self._gone_since = (int(n) for n in state["gone"])

@@ -2,10 +2,10 @@
 
 - `gradient_spike` of the run: the global gradient norm (logged, or from the tensors' l2) is 15
   times its median of 64 rows, or 12 times twice in 5 rows; beyond 5 sigma; and twice the largest
-  of the last 128 rows, and no smaller than its first ones where a hundredth of the first losses is
-  left. Names the tensors with the largest ratio to their own normal, never the largest norm, which
-  a head has every day; of those that jumped alike, to an octave, the one nearest to the loss, since
-  what is too large there is as large in all that it comes to.
+  of the last 128 rows, and no smaller than its first ones where less than a hundredth of the first
+  losses is left. Names the tensors with the largest ratio to their own normal, never the largest
+  norm, which a head has every day; of those that jumped alike, to an octave, the one nearest to the
+  loss, since what is too large there is as large in all that it comes to.
 - `gradient_spike` of a tensor: 48 times its centre, 8 scales, twice its own peak, while the median
   gradient is below 4 times its centre.
 - `bad_batch`: activations jump by 4 times, 8 scales and twice their peak together with the gradient
@@ -119,11 +119,11 @@ class Spike:
         centre = self._norms.median()
         octaves = log_norm - centre
         near = (
-            not (baselines.progress.left() < NEXT_TO_NOTHING and log_norm < self._first)
-            and octaves > self._limits.norm_twice_octaves
+            octaves > self._limits.norm_twice_octaves
             and log_norm > self._peaks.largest() + self._limits.above_peak_octaves
-            # Last, for it sorts the window once more.
+            # Last, for these sort a window once more.
             and octaves > self._limits.norm_significance * self._norms.spread(centre)
+            and not (log_norm < self._first and baselines.progress.left() < NEXT_TO_NOTHING)
         )
         self._near = [*self._near[-4:], int(near)]
         hit = near and (octaves > self._limits.norm_once_octaves or sum(self._near) >= 2)

@@ -11,6 +11,7 @@ from foreshock_service.detectors.layout import Layout
 from foreshock_service.detectors.row import Bools, any_of
 
 RARE_ROWS: Final = 6
+"""Measured rows that are enough of a tensor which is not measured on each."""
 
 
 class Streaks:

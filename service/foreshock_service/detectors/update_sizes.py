@@ -118,6 +118,8 @@ class GradientLevels:
         """Take in that of the next row."""
         if math.isfinite(update.gradient):
             self._rows.add(update.gradient)
+        elif len(self._rows):
+            self._rows.add(self._rows.values()[-1])
 
     def explain(self, rise: float, start: int, end: int) -> bool:
         """Whether the gradients, by the mean square of the newest 16 rows over that of the rows

@@ -145,8 +145,7 @@ class Updates:
 
     def _large(self, frame: Frame, size: float, rate: float | None) -> list[Finding]:
         self._rows += 1
-        usual = self._usual.of(rate) if rate is not None and rate > 0 else None
-        beyond = rate is not None and usual is not None and rate > BEYOND * usual
+        beyond = rate is not None and rate > 0 and rate > BEYOND * self._usual.of(rate)
         self._beyond_rows = self._beyond_rows + 1 if beyond else 0
         if rate is not None and rate > 0 and self._max_rate > 0:
             size -= math.log2(min(rate, self._max_rate) / self._max_rate)
@@ -167,6 +166,7 @@ class Updates:
         self._far_rows += 1
         if self._far_rows > self._limits.new_normal_rows:
             self._sizes.add(size)
+        # By the older half of those rows: the newer may hold the rise itself.
         if above <= self._limits.once_octaves and (
             sum(self._near) < 2 or self._gradients.explain(above, 0, self._limits.peak_rows // 2)
         ):
