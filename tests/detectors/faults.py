@@ -279,6 +279,43 @@ def shifted_updates() -> Trace:
     return trace
 
 
+def gone_rate() -> Trace:
+    """The learning rate, and all updates with it, fall to a millionth."""
+    trace = small_updates(100)
+    trace.scalars["lr"] = np.where(np.arange(100) < FIRST, 1e-3, 1e-9)
+    for name in trace.names("update"):
+        trace.scale(name, trace.scalars["lr"] / 1e-3)
+    return trace
+
+
+def creeping_rate() -> Trace:
+    """The learning rate rises by 5 % a row from row 100 on, and all updates with it."""
+    trace = small_updates(200)
+    rows = np.clip(np.arange(200) - 100, 0, None)
+    trace.scalars["lr"] = 1e-3 * np.power(1.05, rows, dtype=np.float64)
+    for name in trace.names("update"):
+        trace.scale(name, trace.scalars["lr"] / 1e-3)
+    return trace
+
+
+def decaying_weights(share: float = 0.9) -> Trace:
+    """All weights keep this share of themselves on each of a hundred rows."""
+    trace = small_updates(160)
+    rows = np.clip(np.arange(160) - FIRST, 0, 100)
+    for name in trace.names("weight"):
+        trace.scale(name, np.power(share, rows, dtype=np.float64))
+    return trace
+
+
+def rarely_measured_collapse() -> Trace:
+    """A layer that is measured on every fourth row answers every sample alike from row 44 on."""
+    trace, name = collapsed_batch(), f"activation:{LAYER}"
+    trace.stats[np.arange(120) % 4 != 0, trace.index(name)] = np.nan
+    trace.put(name, "batch_std", 0.5, slice(0, 44, 4))
+    trace.put(name, "batch_std", 1e-4, slice(44, None, 4))
+    return trace
+
+
 def fading_weight() -> Trace:
     """A weight loses a tenth a row until an eighth is left."""
     trace = small_updates(160)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.detectors.faults import FIRST, LAYER, collapsed_batch
+from tests.detectors.faults import FIRST, LAYER, collapsed_batch, rarely_measured_collapse
 from tests.detectors.traces import COLUMN, Trace, healthy, names_of, told_by
 
 ACTIVATION = f"activation:{LAYER}"
@@ -58,11 +58,7 @@ def test_a_run_that_does_not_measure_the_batch_is_quiet() -> None:
 
 def test_activations_that_are_measured_every_fourth_step_are_enough() -> None:
     """Rows on which the layer was not due neither count nor break the count."""
-    trace = collapsed_batch()
-    trace.stats[np.arange(120) % 4 != 0, trace.index(ACTIVATION)] = np.nan
-    trace.put(ACTIVATION, "batch_std", 0.5, slice(0, 44, 4))
-    trace.put(ACTIVATION, "batch_std", 1e-4, slice(44, None, 4))
-    (finding,) = told_by("collapse", trace)
+    (finding,) = told_by("collapse", rarely_measured_collapse())
     assert (finding.onset_step, finding.step) == (44, 64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import pytest
@@ -9,7 +10,13 @@ from foreshock_service.detectors.registry import DETECTORS
 from foreshock_service.domain.findings import Finding
 from foreshock_service.pipeline.session import DetectionSession
 
-from tests.detectors.faults import FAULTS
+from tests.detectors.faults import (
+    FAULTS,
+    creeping_rate,
+    decaying_weights,
+    gone_rate,
+    rarely_measured_collapse,
+)
 from tests.detectors.traces import Trace, healthy, only, renamed, told_by
 
 every_detector = pytest.mark.parametrize("detector", DETECTORS)
@@ -57,7 +64,10 @@ def test_a_healthy_run_is_quiet(detector: str) -> None:
 @every_detector
 def test_restarts_change_no_finding(detector: str) -> None:
     """Saved and taken up again after every row, the same findings to the last digit."""
-    trace = FAULTS[detector]()
+    assert _restarted_after_every_row(detector, FAULTS[detector]()) == _plain(detector)
+
+
+def _restarted_after_every_row(detector: str, trace: Trace) -> list[Finding]:
     found = []
     data = DetectionSession(only(detector), trace.facts).state()
     for frame in trace.frames():
@@ -65,7 +75,26 @@ def test_restarts_change_no_finding(detector: str) -> None:
         session.restore(data)
         found += [finding for finding, _ in session.push(frame).findings]
         data = session.state()
-    assert found == _plain(detector)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("detector", "fault"),
+    [
+        ("rate", gone_rate),
+        ("updates", creeping_rate),
+        ("fading", decaying_weights),
+        ("collapse", rarely_measured_collapse),
+    ],
+)
+def test_restarts_change_no_finding_of_a_second_rule(
+    detector: str, fault: Callable[[], Trace]
+) -> None:
+    """What these rules count besides is saved as well."""
+    trace = fault()
+    plain = told_by(detector, trace)
+    assert plain
+    assert _restarted_after_every_row(detector, trace) == plain
 
 
 @every_detector

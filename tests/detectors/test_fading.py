@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.detectors.faults import FIRST, LAYER, WEIGHT, fading_weight, small_updates
-from tests.detectors.traces import Trace, changes_of, names_of, told_by
+from tests.detectors.faults import (
+    FIRST,
+    LAYER,
+    WEIGHT,
+    decaying_weights,
+    fading_weight,
+    small_updates,
+)
+from tests.detectors.traces import changes_of, names_of, told_by
 
 
 def test_a_weight_that_fades_is_named() -> None:
@@ -43,7 +50,7 @@ def test_outputs_near_zero_are_quiet() -> None:
 
 def test_weights_that_shrink_together_have_nobody_to_name() -> None:
     """A decay that takes a tenth of all on each row."""
-    trace = _decays(0.9)
+    trace = decaying_weights(0.9)
     (finding,) = told_by("fading", trace)
     assert (finding.kind, finding.severity) == ("representation_collapse", "warning")
     assert finding.series is None
@@ -56,7 +63,7 @@ def test_weights_that_shrink_together_have_nobody_to_name() -> None:
 
 def test_weights_that_are_measured_now_and_then_may_shrink_together() -> None:
     """Rows between them say neither one nor the other."""
-    trace = _decays(0.95)
+    trace = decaying_weights(0.95)
     for name in trace.names("weight"):
         trace.stats[np.arange(160) % 4 != 0, trace.index(name)] = np.nan
     (finding,) = told_by("fading", trace)
@@ -65,16 +72,7 @@ def test_weights_that_are_measured_now_and_then_may_shrink_together() -> None:
 
 def test_a_decay_that_a_network_grows_against_is_quiet() -> None:
     """A thousandth a row halves nothing within the slow average."""
-    assert told_by("fading", _decays(0.999)) == []
-
-
-def _decays(share: float) -> Trace:
-    """All weights keep this share of themselves on each of a hundred rows."""
-    trace = small_updates(160)
-    rows = np.clip(np.arange(160) - FIRST, 0, 100)
-    for name in trace.names("weight"):
-        trace.scale(name, np.power(share, rows, dtype=np.float64))
-    return trace
+    assert told_by("fading", decaying_weights(0.999)) == []
 
 
 def test_a_batch_of_small_outputs_is_quiet() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from foreshock_service.detectors.engine import Engine
 
-from tests.detectors.faults import FIRST, decayed_below_zero
+from tests.detectors.faults import FIRST, decayed_below_zero, gone_rate
 from tests.detectors.traces import Trace, changes_of, healthy, only, opened, told_by
 
 
@@ -56,13 +56,10 @@ def test_the_onset_stays_where_the_rate_went_below_zero() -> None:
 
 def test_a_rate_that_is_gone_is_told() -> None:
     """What overwrote it left a thousandth of a thousandth; the sentence says from what to what."""
-    rate = np.where(np.arange(100) < 60, 1e-3, 1e-9)
-    trace = _with_rate(rate)
-    for name in trace.names("update"):
-        trace.scale(name, rate / 1e-3)
+    trace = gone_rate()
     (finding,) = told_by("rate", trace)
     assert (finding.kind, finding.severity) == ("update_too_small", "warning")
-    assert (finding.onset_step, finding.step) == (60, 71)
+    assert (finding.onset_step, finding.step) == (FIRST, FIRST + 11)
     (change, *_) = changes_of(trace)
     assert "it fell from 0.001 to 1e-09" in change.sentence
 

@@ -6,7 +6,7 @@ import numpy as np
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.pipeline.session import DetectionSession
 
-from tests.detectors.faults import LAYER, grown_updates, small_updates
+from tests.detectors.faults import LAYER, creeping_rate, grown_updates, small_updates
 from tests.detectors.traces import Trace, only, told_by
 
 ADAM = RunFacts(optimizer="AdamW")
@@ -182,8 +182,7 @@ def test_a_rate_that_is_no_longer_logged_is_no_fall() -> None:
 
 def test_a_rate_that_creeps_beyond_its_warm_up_is_told() -> None:
     """Five percent a row: the largest of a hundred rows would follow it."""
-    rate = 1e-3 * np.minimum(1.05 ** np.clip(np.arange(200) - 100, 0, None), 300.0)
-    (finding,) = told_by("updates", _scaled(rate / 1e-3, rate))
+    (finding,) = told_by("updates", creeping_rate())
     assert finding.kind == "update_too_large"
     assert 115 < finding.step < 130
 
