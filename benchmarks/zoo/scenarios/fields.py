@@ -106,7 +106,7 @@ def query_key_rates(stage: Stage) -> Iterator[float]:
     "forecast-spread-without-floor",
     Fault(kind="loss_spike", layers=("spread",), at=0, severity="warning",
           accept=("gradient_spike", "divergence", "explosion", "bad_batch"),
-          onset=Crosses(series="loss", above=20.0, num=1, since=190)),
+          onset=Crosses(series="loss", above=1.0, num=1, since=190)),
     arch="LSTM with normal output", optimizer="Adam",
 )  # fmt: skip
 def spread_without_floor(stage: Stage) -> Iterator[float]:

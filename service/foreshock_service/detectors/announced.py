@@ -42,6 +42,7 @@ BEGIN_ANEW: Final[Mapping[str, tuple[str, ...]]] = {
     "shift": (),
     "optimizer_health": (),
     "windfall": (),
+    "unreached": (),
 }
 """Detectors that compare with levels, and what of their state a change does not touch."""
 

@@ -23,6 +23,7 @@ runs of small networks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -64,6 +65,9 @@ class FadingThresholds(Thresholds):
     all_octaves: float = threshold(
         0.75, "octaves", "the median weight matrix below its slow average"
     )
+    all_still_octaves: float = threshold(
+        0.05, "octaves", "that the median one sinks meanwhile", guard=True
+    )
     all_matrices: int = threshold(3, "count", "matrices that a median is of at the least")
     rows: int = threshold(12, "rows", "so long must it last")
 
@@ -78,7 +82,7 @@ class Fading:
         self._limits = limits or FadingThresholds()
         self._highest = SeriesMemory("level")
         self._fading = Streaks()
-        self._all_rows, self._all_since = 0, 0
+        self._all_rows, self._all_since, self._all_first = 0, 0, math.nan
         self._hidden = PerLayout(
             lambda layout: np.flatnonzero(layout.kind_masks[ACTIVATION] & ~layout.is_output)
         )
@@ -122,12 +126,13 @@ class Fading:
         if fall <= limits.all_octaves:
             self._all_rows = 0
             return []
-        if self._all_rows == 0:
-            self._all_since = frame.step
-        self._all_rows += 1
-        if self._all_rows < limits.rows:
-            return []
         size = middle(baselines.logs()[weights][known])
+        if self._all_rows == 0:
+            self._all_since, self._all_first = frame.step, size
+        self._all_rows += 1
+        # Weights that were cut once stay where they are.
+        if self._all_rows < limits.rows or size > self._all_first - limits.all_still_octaves:
+            return []
         return [
             fall_of_all(
                 frame,
@@ -170,11 +175,11 @@ class Fading:
         return {
             "highest": self._highest.state(),
             "fading": self._fading.state(),
-            "all": [self._all_rows, self._all_since],
+            "all": [self._all_rows, self._all_since, self._all_first],
         }
 
     def restore(self, state: State) -> None:
         """Take up a state."""
         self._highest.restore(state["highest"])
         self._fading.restore(state["fading"])
-        self._all_rows, self._all_since = (int(n) for n in state["all"])
+        self._all_rows, self._all_since, self._all_first = state["all"]

@@ -193,6 +193,7 @@ class Growth:
         )
         if baselines.progress.falls:
             holds &= growth > self._limits.enormous_octaves
+        holds &= ~self._below_most(baselines)
         self._growing.update(layout, holds=holds, measured=row.measured, step=frame.step)
         mask = self._growing.lasting(self._limits.persistent_rows)
         updates = mask & (layout.kind == UPDATE)
@@ -224,6 +225,16 @@ class Growth:
         layout = baselines.layout
         above = baselines.value("fast") - baselines.value("start")
         return np.asarray(self._can_rise.of(layout) & (above > self._limits.since_start_octaves))
+
+    def _below_most(self, baselines: Baselines) -> Bools:
+        """Gradients that are no larger than the median one [series]: they come from nought, as behind
+        a gate that opens."""
+        layout, rms = baselines.layout, baselines.row.rms
+        peers = rms[layout.matrices[GRADIENT]]
+        peers = peers[np.isfinite(peers)]
+        if not peers.size:
+            return np.zeros(layout.num_series, np.bool_)
+        return np.asarray(layout.kind_masks[GRADIENT] & (rms < middle(peers)))
 
     def _alone(self, baselines: Baselines) -> Floats:
         """Octaves less that an activation needs which grows while the others stay [series]."""

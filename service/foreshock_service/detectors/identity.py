@@ -109,7 +109,7 @@ class Identity:
         excess = self._excess(baselines, self._limits.updates)
         broken = follows & (excess > 1.0)
         found = self._broken(frame, baselines, excess, broken) if any_of(broken) else []
-        if follows and excess.size and not found and not self._rewritten(baselines, excess):
+        if follows and excess.size and not self._rewritten(baselines, excess):
             self._learn_habits(float(excess.max()))
         if not found:
             leapt = self._leapt(baselines)

@@ -12,7 +12,8 @@
   moves is not in the optimizer.
 - `precision_overflow`: a float16 tensor reaches half of 65504, on 2 rows.
 - `precision_overflow` of the loss scale: it has lost 10 octaves against its largest value within
-  the last 64 rows, or fell below 1: gradients overflow at every scale.
+  the last 64 rows, or fell below 1: gradients overflow at every scale. Or 16 steps in a row were
+  skipped after one that was not, 40 where none was: a scale of 2^40 would have come down.
 
 Source: Micikevicius et al. 2018 (arXiv 1710.03740) for flushed gradients and loss scaling; the
 format's limits are those of IEEE 754.
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from foreshock.wire import FrameFlag
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
@@ -63,6 +65,8 @@ class PrecisionThresholds(Thresholds):
     largest: float = threshold(65504.0, "value", "the largest float16")
     overflow_rows: int = threshold(2, "rows", "so long must a tensor be at half of it")
     scale_rows: int = threshold(64, "rows", "loss scales that are remembered")
+    skipped_rows: int = threshold(16, "rows", "so many steps in a row were skipped, after one was not")
+    skipped_first_rows: int = threshold(40, "rows", "the same of a run that has made no step yet")
     scale_octaves: float = threshold(10.0, "octaves", "the loss scale below the largest of them")
 
 
@@ -79,6 +83,7 @@ class Precision:
         self._over = Streaks()
         self._scales = Window(self._limits.scale_rows)
         self._largest_rate = 0.0
+        self._skipped, self._skipped_since, self._stepped = 0, 0, False
         self._gradient_matrices = PerLayout(
             lambda layout: layout.kind_masks[GRADIENT] & layout.is_matrix & ~layout.is_look_up
         )
@@ -185,6 +190,19 @@ class Precision:
         self._scales.add(math.log2(scale))
         largest = self._scales.largest()
         fell = largest - math.log2(scale)
+        if self._is_skipped(frame):
+            return [
+                run_finding(
+                    frame,
+                    detector=NAME,
+                    kind="precision_overflow",
+                    severity=Severity.CRITICAL,
+                    statistic="skipped",
+                    value=scale,
+                    score=float(self._skipped),
+                    onset_step=self._skipped_since,
+                )
+            ]
         if fell < self._limits.scale_octaves and not (scale < 1.0 and fell > 0):
             return []
         return [
@@ -200,14 +218,26 @@ class Precision:
             )
         ]
 
+    def _is_skipped(self, frame: Frame) -> bool:
+        """Whether loss scaling has skipped all steps for too long."""
+        if not frame.flags & FrameFlag.SKIPPED:
+            self._skipped, self._stepped = 0, True
+            return False
+        if self._skipped == 0:
+            self._skipped_since = frame.step
+        self._skipped += 1
+        limits = self._limits
+        return self._skipped >= (limits.skipped_rows if self._stepped else limits.skipped_first_rows)
+
     def state(self) -> State:
-        """The streaks and the window of scales."""
+        """The streaks, the window of scales and the skipped steps."""
         return {
             "flushed": self._flushed.state(),
             "unchanged": self._unchanged.state(),
             "over": self._over.state(),
             "scales": self._scales.state(),
             "rate": self._largest_rate,
+            "skipped": [self._skipped, self._skipped_since, int(self._stepped)],
         }
 
     def restore(self, state: State) -> None:
@@ -217,3 +247,5 @@ class Precision:
         self._over.restore(state["over"])
         self._scales.restore(state["scales"])
         self._largest_rate = float(state["rate"])
+        self._skipped, self._skipped_since, stepped = (int(n) for n in state["skipped"])
+        self._stepped = bool(stepped)

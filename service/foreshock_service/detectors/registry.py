@@ -32,6 +32,7 @@ from foreshock_service.detectors.shift import Shift
 from foreshock_service.detectors.spike import Spike
 from foreshock_service.detectors.stopped import Stopped
 from foreshock_service.detectors.symmetry import Symmetry
+from foreshock_service.detectors.unreached import Unreached
 from foreshock_service.detectors.updates import Updates
 from foreshock_service.detectors.vanishing import Vanishing
 from foreshock_service.detectors.windfall import Windfall
@@ -52,6 +53,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "shift": Shift,
     "overwrite": Overwrite,
     "vanishing": Vanishing,
+    "unreached": Unreached,
     "experts": Experts,
     "precision": Precision,
     "grid": Grid,

@@ -61,6 +61,9 @@ class SpikeThresholds(Thresholds):
     young_octaves: float = threshold(
         3.0, "octaves", "the same of one that has been measured on less than 96 rows"
     )
+    again_rows: int = threshold(
+        3, "rows", "in which it must jump again, where the gradient norm did not jump"
+    )
     young_rows: int = threshold(96, "rows", "so long has a peak been the peak of little")
     output_octaves: float = threshold(
         4.0,
@@ -91,6 +94,7 @@ class Spike:
         self._norms = Window(self._limits.window_rows)
         self._peaks = Window(self._limits.peak_rows)
         self._near: list[int] = []
+        self._since_jump = self._limits.again_rows
         self._first = -math.inf
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -191,6 +195,7 @@ class Spike:
         self, frame: Frame, baselines: Baselines, jumps: Bools, norm_jump: bool
     ) -> list[Finding]:
         if not any_of(jumps):
+            self._since_jump += any_of(baselines.row.measured & baselines.layout.kind_masks[ACTIVATION])
             return []
         layout = baselines.layout
         known = (layout.kind == ACTIVATION) & (baselines.value("count") >= YOUNG_ROWS)
@@ -205,7 +210,8 @@ class Spike:
             jumps = jumps & ~(young & (deviation < limits.young_octaves))
             if baselines.progress.falls:
                 jumps = jumps & ~free
-        if not any_of(jumps) or (at_input and not norm_jump):
+        again, self._since_jump = self._since_jump < limits.again_rows, 0
+        if not any_of(jumps) or not (norm_jump or (again and not at_input)):
             return []
         return series_findings(
             frame,
@@ -227,6 +233,7 @@ class Spike:
             "peaks": self._peaks.state(),
             "near": list(self._near),
             "first": self._first,
+            "since_jump": self._since_jump,
         }
 
     def restore(self, state: State) -> None:
@@ -235,3 +242,4 @@ class Spike:
         self._peaks.restore(state["peaks"])
         self._near = [int(n) for n in state["near"]]
         self._first = float(state["first"])
+        self._since_jump = int(state["since_jump"])

@@ -6,6 +6,8 @@
   others have not followed (it must be 7 octaves below the quarter of them that fell the least), on
   24 rows; or it was alive and is exactly zero on 6 rows, and twice as long as ever before, while
   others live. Converging shrinks all alike: quiet.
+- `vanishing_gradient`, from the start: the gradients of 3 matrices and a quarter of them have been
+  exactly zero on each of 24 rows since the first, while others live. A path that is cut.
 - `vanishing_gradient`, of all (a warning): the median gradient is 8 octaves below its slow centre
   on 24 rows, though the loss keeps half of its level of a hundred rows ago and a tenth of its
   first, and still differs from batch to batch. Converging takes the loss along, or its noise.
@@ -13,8 +15,8 @@
   inactive units max(0.5, start + 0.25), on 20 rows. Half zeros is what a ReLU does; nothing but
   zeros is too much from the first row on.
 
-A frozen parameter has no gradient at all (absent, not zero) and one that was zero from the first
-step is taken for intended. Every rule is a ratio, so the loss' scale changes nothing.
+A frozen parameter has no gradient at all (absent, not zero), and fewer that were zero from the first
+step are taken for parts that wait for their use. Every rule is a ratio, so the loss' scale changes nothing.
 Source: SageMaker Debugger's absolute 1e-7 and AutoTrainer's ratio of layers (1e-3) for the idea;
 ratios of 1e-5 because sound deep networks reach 1e-4.
 """
@@ -51,11 +53,17 @@ class VanishingThresholds(Thresholds):
     depth_rows: int = threshold(24, "rows", "so long must a gradient be that small")
     depth_share: float = threshold(0.1, "share", "of the matrices must be")
     min_matrices: int = threshold(3, "count", "matrices at the least")
+    rising_octaves: float = threshold(
+        0.5, "octaves", "the newest rows above those before: what grows does not vanish", guard=True
+    )
     past_octaves: float = threshold(10.0, "octaves", "a gradient below its own start")
     common_octaves: float = threshold(7.0, "octaves", "and below the quarter that fell the least")
     zero_rows: int = threshold(6, "rows", "a gradient that was alive is exactly zero for so long")
     longest: float = threshold(
         2.0, "times", "and beyond the longest pause that it came back from", guard=True
+    )
+    never_share: float = threshold(
+        0.25, "share", "of the matrices that never had a gradient, and as many as above", guard=True
     )
     all_octaves: float = threshold(
         8.0, "octaves", "the median gradient below its slow centre, while the loss stays"
@@ -81,6 +89,7 @@ class Vanishing:
         self._limits = limits or VanishingThresholds()
         self._small = Streaks()
         self._zero = Pauses()
+        self._never = Streaks()
         self._all_rows, self._all_since = 0, 0
         self._dead = Streaks()
 
@@ -131,17 +140,22 @@ class Vanishing:
         fall = baselines.value("start")[matrices] - baselines.logs()[matrices]
         fallen = fall > limits.past_octaves
         below = rms <= limits.depth_ratio * largest
-        running = self._small.running or self._zero.streaks.running
+        running = self._small.running or self._zero.streaks.running or self._never.running
         if not running and not any_of(below) and not any_of(fallen):
             return []
         count = baselines.value("count")[matrices]
-        small = self._by_depth(rms, largest) | self._by_past(fall, count >= START_ROWS)
+        rises = baselines.value("fast") - baselines.value("middle") > limits.rising_octaves
+        small = (self._by_depth(rms, largest) & ~rises[matrices]) | self._by_past(fall, count >= START_ROWS)
         zero = (rms == 0) & (count >= START_ROWS)
         measured = row.measured & layout.kind_masks[GRADIENT] & layout.is_matrix
         shrunk, pauses = np.zeros((2, layout.num_series), np.bool_)
         shrunk[matrices], pauses[matrices] = small, zero
         self._small.update(layout, holds=shrunk, measured=measured, step=frame.step)
         self._zero.update(layout, pauses=pauses, measured=measured, step=frame.step)
+        never = measured & (row.rms == 0) & (baselines.value("seen") == 0)
+        if never.sum() < max(limits.min_matrices, limits.never_share * matrices.size):
+            never[:] = False
+        self._never.update(layout, holds=never, measured=measured, step=frame.step)
         return self._vanished(frame, baselines)
 
     def _by_depth(self, rms: Floats, largest: float) -> Bools:
@@ -162,17 +176,20 @@ class Vanishing:
 
     def _vanished(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         limits = self._limits
+        never = self._never.lasting(limits.depth_rows)
         mask = self._small.lasting(limits.depth_rows) | self._zero.unusual(
             baselines.layout, rows=limits.zero_rows, factor=limits.longest
         )
+        mask |= never
         if not any_of(mask):
             return []
         small, zero = self._small, self._zero.streaks
         since = np.where(small.rows >= limits.depth_rows, small.since, zero.since)
+        since = np.where(never, self._never.since, since)
         layout, start = baselines.layout, baselines.value("start")
         # What was small with depth began at the input; what fell later did so on its way from the
         # loss, and all that lies beyond fell with it.
-        fell = start - baselines.logs() > limits.past_octaves
+        fell = never | (start - baselines.logs() > limits.past_octaves)
         order = np.where(fell, layout.flow - layout.num_series, layout.depth)
         return series_findings(
             frame,
@@ -228,6 +245,7 @@ class Vanishing:
         return {
             "small": self._small.state(),
             "zero": self._zero.state(),
+            "never": self._never.state(),
             "all": [self._all_rows, self._all_since],
             "dead": self._dead.state(),
         }
@@ -236,5 +254,6 @@ class Vanishing:
         """Take up a state."""
         self._small.restore(state["small"])
         self._zero.restore(state["zero"])
+        self._never.restore(state["never"])
         self._all_rows, self._all_since = (int(n) for n in state["all"])
         self._dead.restore(state["dead"])

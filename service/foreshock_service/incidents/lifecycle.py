@@ -1,14 +1,15 @@
 """What may happen to an incident: pure steps from one `Incident` to the next.
 
-open -> recovered, after 25 rows without a finding and with the loss back (hysteresis); a finding
-soon after takes the same incident up again, since it is the same cause (within 25 rows of recovery
-for acute kinds, 100 for those that build up slowly), and tells so, as of an escalation, if it does
-damage or something graver joins it; a later one is told anew;
+open -> recovered, after 25 rows without a finding and with the loss back (hysteresis); a finding of
+its kind within 100 rows takes the same incident up again, since it is the same cause, and tells so,
+as of an escalation, if it does damage or something graver joins it; a later one is told anew, and
+so after 25 rows is an acute one of other series;
 open | recovered -> resolved, by a person, for good. Acknowledging is a mark, not a state.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
@@ -17,9 +18,10 @@ from foreshock_service.domain.incidents import Incident, IncidentChange, State, 
 from foreshock_service.incidents.verdict import sentence
 
 QUIET_ROWS: Final = 25
-ACUTE_COOLDOWN_ROWS: Final = 50
-SLOW_COOLDOWN_ROWS: Final = 125
-"""Quiet rows, those before the recovery among them."""
+NEAR_ROWS: Final = 50
+COOLDOWN_ROWS: Final = 125
+"""Quiet rows, those before the recovery among them: beyond the first an acute kind is a relapse
+only in a series that the incident had named, beyond the second nothing is."""
 
 KIND_RANK: Final = {
     "dead_units": 0,
@@ -45,12 +47,21 @@ KIND_RANK: Final = {
     "divergence": 4,
     "non_finite": 5,
 }
-"""Joining kinds are told when they are graver than all that the incident has shown."""
+SYMPTOMS: Final = frozenset({"gradient_spike", "loss_spike"})
+"""Kinds that say that something happened, and not what."""
 
 
 def rank_of(kind: str) -> int:
     """How grave a kind is among others; a kind without a rank is taken for a middling one."""
     return KIND_RANK.get(kind, 2)
+
+
+def is_news(kind: str, shown: Collection[str]) -> bool:
+    """Whether a kind that joins is told: it is graver than all that the incident has shown, or the
+    first to explain what were nothing but symptoms."""
+    if kind not in SYMPTOMS and SYMPTOMS.issuperset(shown):
+        return True
+    return rank_of(kind) > max((rank_of(other) for other in shown), default=-1)
 
 
 def change(incident: Incident, transition: Transition, *, step: int) -> IncidentChange:

@@ -76,6 +76,10 @@ def _held_down(incident: Incident) -> str:
         return f"No weight moves {since}: all updates are exactly zero, the gradients are not"
     if cause == "stopped":
         return f"{of} no longer moves {since}: its updates are exactly zero, its gradients are not"
+    if cause == "no gradient":
+        return f"{of} has no gradient any more {since}, though it still takes part"
+    if cause == "left out":
+        return f"{of} has gradients {since}, and no optimizer that is watched holds it"
     baseline = number(incident, "baseline")
     if cause == "gone" and value is not None and baseline is not None:
         return (
@@ -131,6 +135,11 @@ def overflow(incident: Incident) -> str:
     size = "" if value is None else f" {plain(value)}"
     if incident.evidence.get("statistic") == "loss_scale":
         return f"The loss scale has collapsed to{size} at step {incident.onset_step}"
+    if incident.evidence.get("statistic") == "skipped":
+        return (
+            f"All steps are skipped since step {incident.onset_step}: "
+            f"gradients overflow at a loss scale of{size}"
+        )
     if incident.evidence.get("statistic") == "share_outside":
         name = incident.evidence.get("number_format")
         verb = "comes near the end of"

@@ -31,11 +31,13 @@ from foreshock_service.incidents.evidence import (
     newer_evidence,
 )
 from foreshock_service.incidents.lifecycle import (
-    ACUTE_COOLDOWN_ROWS,
+    COOLDOWN_ROWS,
+    NEAR_ROWS,
     QUIET_ROWS,
-    SLOW_COOLDOWN_ROWS,
+    SYMPTOMS,
     change,
     graver,
+    is_news,
     rank_of,
 )
 from foreshock_service.incidents.loss_moved import LossWatch
@@ -129,7 +131,7 @@ class IncidentTracker:
         changes: list[IncidentChange] = []
         for key, group in self._grouped(findings):
             live = self._find(key)
-            if live is not None and _is_other_trouble(live.incident, group):
+            if live is not None and self._is_other_trouble(live, frame, group):
                 self._live.remove(live)
                 live = None
             if live is None:
@@ -208,6 +210,19 @@ class IncidentTracker:
             groups.setdefault(key, []).append(finding)
         return sorted(groups.items())
 
+    def _is_other_trouble(self, live: _Live, frame: Frame, findings: Sequence[Finding]) -> bool:
+        """After recovery only the same kind is a relapse; another kind has another cause, and so,
+        once it has been quiet for long, have series that it did not name."""
+        incident = live.incident
+        if incident.state is not State.RECOVERED:
+            return False
+        if not any(f.kind in incident.kinds for f in findings):
+            return True
+        if live.key != ACUTE or self._row - live.last_row <= NEAR_ROWS:
+            return False
+        named = {d.series for d in named_by(frame, findings)}
+        return not named or named.isdisjoint(d.series for d in incident.departures)
+
     def _find(self, key: str) -> _Live | None:
         return next((live for live in self._live if live.key == key), None)
 
@@ -218,7 +233,7 @@ class IncidentTracker:
         findings: Sequence[Finding],
         departures: Sequence[Departure],
     ) -> _Live:
-        lead = max(findings, key=lambda f: (rank_of(f.kind), f.score))
+        lead = max(findings, key=lambda f: (f.kind not in SYMPTOMS, rank_of(f.kind), f.score))
         lead = next(f for f in findings if f.kind == lead.kind)
         named = named_by(frame, [f for f in findings if f.kind == lead.kind])
         left = departures if key == ACUTE else ()
@@ -282,6 +297,8 @@ class IncidentTracker:
         if again:
             live.shown = set() if relapsed else {f.kind for f in findings} & set(old.kinds)
         added = [k for k in dict.fromkeys(f.kind for f in findings) if k not in live.shown]
+        news = [k for k in added if is_news(k, live.shown)]
+        added = [*(k for k in added if k not in news), *news]
         kinds = (*(k for k in old.kinds if k not in added), *added)
         named = named_by(frame, findings)
         new = replace(
@@ -308,10 +325,8 @@ class IncidentTracker:
         if relapsed:
             evidence["relapsed_step"] = frame.step
         new = replace(new, evidence=evidence)
-        gravest = max((rank_of(kind) for kind in live.shown), default=-1)
-        graver_kind = any(rank_of(kind) > gravest for kind in added)
         live.shown.update(added)
-        if severity is not old.severity or graver_kind:
+        if severity is not old.severity or news:
             changes.append(change(new, Transition.ESCALATED, step=frame.step))
             new = changes[-1].incident
         live.incident = new
@@ -348,7 +363,7 @@ class IncidentTracker:
                     updated_step=frame.step,
                 )
                 changes.append(_take(live, Transition.RECOVERED, frame))
-            elif state is not State.OPEN and quiet >= _cooldown(live.key):
+            elif state is not State.OPEN and quiet >= COOLDOWN_ROWS:
                 self._live.remove(live)
         return changes
 
@@ -372,15 +387,6 @@ def _take(live: _Live, transition: Transition, frame: Frame) -> IncidentChange:
     made = change(live.incident, transition, step=frame.step)
     live.incident = made.incident
     return made
-
-
-def _cooldown(key: str) -> int:
-    return ACUTE_COOLDOWN_ROWS if key == ACUTE else SLOW_COOLDOWN_ROWS
-
-
-def _is_other_trouble(incident: Incident, findings: Sequence[Finding]) -> bool:
-    """After recovery only the same kind is a relapse; another kind has another cause."""
-    return incident.state is State.RECOVERED and not any(f.kind in incident.kinds for f in findings)
 
 
 def _says_more(old: Incident, cause: Cause) -> bool:

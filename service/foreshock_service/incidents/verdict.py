@@ -165,6 +165,10 @@ def _vanishing(incident: Incident) -> str:
     if incident.evidence.get("statistic") == "place":
         return place(incident, "gradient")
     ratio = number(incident, "ratio")
+    if incident.evidence.get("cause") == "nought":
+        return f"All gradients are exactly zero since step {incident.onset_step}, the loss is not"
+    if incident.evidence.get("cause") == "no gradient":
+        return f"No gradient comes to {subject(incident)} any more since step {incident.onset_step}"
     if incident.evidence.get("cause") == "all" and ratio is not None:
         return (
             f"The median gradient has fallen to {plain(ratio)} of its size since step "
