@@ -3,7 +3,7 @@
 Between two successive steps a weight changes by its update, so by the triangle inequality its l2,
 its largest absolute value and the size of its mean can change by no more than those of the update.
 `weight_corruption`: one of the three changes by more than 3 updates and 0.3 % of the weight, and by
-twice as much as this weight ever did before.
+twice as much as this weight ever did before; by as much again, or on two rows in a row.
 
 - A client that takes a weight's update from one step's end to the next one's sees a corruption in
   between as an update: so also a tensor whose update leaps by 4 octaves and 10 scales beyond its
@@ -52,6 +52,9 @@ class IdentityThresholds(Thresholds):
     share: float = threshold(
         0.003, "share", "and by so much of its own size, for statistics that were rounded"
     )
+    sure_excess: float = threshold(
+        2.0, "times", "the allowed change, which tells on one row; less must go on for two"
+    )
     above_habit: float = threshold(
         2.0, "times", "beyond the largest excess that this weight has shown before"
     )
@@ -91,7 +94,7 @@ class Identity:
 
     def __init__(self, limits: IdentityThresholds | None = None) -> None:
         self._limits = limits or IdentityThresholds()
-        self._last = SeriesMemory("rms", "abs_max", "mean", "rows", "habit")
+        self._last = SeriesMemory("rms", "abs_max", "mean", "rows", "habit", "doubtful")
         self._step = -1
         self._attempt = -1
         self._largest = 0.0
@@ -108,7 +111,10 @@ class Identity:
             return []
         excess = self._excess(baselines, self._limits.updates)
         broken = follows & (excess > 1.0)
-        found = self._broken(frame, baselines, excess, broken) if any_of(broken) else []
+        doubtful = np.nan_to_num(last["doubtful"][layout.updated])
+        found = []
+        if any_of(broken) or any_of(doubtful > 0):
+            found = self._broken(frame, baselines, excess, broken, doubtful)
         if follows and excess.size and not self._rewritten(baselines, excess):
             self._learn_habits(float(excess.max()))
         if not found:
@@ -153,17 +159,28 @@ class Identity:
         return np.asarray(np.minimum(largest, _LARGEST))
 
     def _broken(
-        self, frame: Frame, baselines: Baselines, excess: Floats, broken: Bools
+        self,
+        frame: Frame,
+        baselines: Baselines,
+        excess: Floats,
+        broken: Bools,
+        doubtful: Floats,
     ) -> list[Finding]:
-        """Of the weights that changed too much, those that never did before. Shapes: [updated]."""
+        """Of the weights that changed too much, those that never did before. `doubtful` is what
+        changed them on the row before, where one row was not enough to tell. Shapes: [updated]."""
         layout, last, limits = baselines.layout, self._last, self._limits
         weight = layout.updated
         habit = np.fmax(last["habit"][weight], 0.0)
-        judged = broken & (last["rows"][weight] >= limits.first_rows)
+        known = last["rows"][weight] >= limits.first_rows
+        judged = broken & known & ((excess > limits.sure_excess) | (doubtful > 0))
+        waits = broken & known & ~judged
         fresh = np.zeros(layout.num_series, np.bool_)
         usual = np.maximum(limits.above_habit * habit, limits.above_others * self._largest)
         fresh[weight] = judged & (excess > usual)
-        last["habit"][weight] = np.where(broken, np.fmax(habit, excess), habit)
+        # What came once and did not go on is a habit from the next row on.
+        seen = np.where(broken & ~waits, excess, np.where(broken, 0.0, doubtful))
+        last["habit"][weight] = np.fmax(habit, seen)
+        last["doubtful"][weight] = np.where(waits, excess, 0.0)
         return self._found(frame, baselines, fresh, excess, judged) if any_of(fresh) else []
 
     def _leapt(self, baselines: Baselines) -> Bools:

@@ -66,7 +66,7 @@ NOBODY: Final[Indices] = np.zeros(0, np.int64)
 class LoneThresholds(Thresholds):
     """The numbers of the rules above."""
 
-    octaves: float = threshold(3.0, "octaves", "a tensor above its usual place among its peers")
+    octaves: float = threshold(3.5, "octaves", "a tensor above its usual place among its peers")
     activation_octaves: float = threshold(2.5, "octaves", "the same of an activation")
     significance: float = threshold(6.0, "sigmas", "and beyond so many scales of that place")
     own_octaves: float = threshold(

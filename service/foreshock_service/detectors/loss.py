@@ -9,7 +9,10 @@ Where noise hides single rows, a median of 8 that undoes 70 % of the progress is
 3 sigma, 15 %, and more than the tail was before these rows. It counts where the level means
 something, which it does not for players and rewards, or if the run was joined in its middle.
 
-- `loss_spike` (warning): 3 of the last 5 rows are damaged, or 2 of them by twice as much.
+- `loss_spike` (warning): 3 of the last 5 rows are damaged, or 2 of them by twice as much; or all 5
+  are larger than any of the 48 before them, by 15 % and by 10 % of the progress in the median, and
+  by half as much again as when that was told last. Noise of whatever shape does so once in three
+  million rows.
 - `divergence` (critical): damage has lasted 20 rows, or the level of the last 16 rows has risen
   above the best level by 50 % of the progress, 8 sigma and 15 %, and still stands 16 rows later; or
   it stands for so long 8 times above the largest of the first 32 losses, progress or none; or, as
@@ -36,6 +39,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.beyond import BeyondAll
 from foreshock_service.detectors.emit import run_finding
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
@@ -77,6 +81,8 @@ class LossThresholds(Thresholds):
     often: int = threshold(
         4, "count", "excursions that were told before the run's tail counts in full", guard=True
     )
+    beyond_all_rows: int = threshold(5, "rows", "that are all larger than any of those before")
+    beyond_all_share: float = threshold(0.1, "share", "of all progress that these undo")
     level_rows: int = threshold(16, "rows", "losses that make a level for slow rises")
     drift_rows: int = threshold(16, "rows", "so long must a slow rise stand")
     drift_share: float = threshold(0.5, "share", "of all progress that it must undo")
@@ -112,6 +118,9 @@ class Loss:
     def _clear(self) -> None:
         self._calm = Window(self._limits.window_rows)
         self._recent = Window(self._limits.level_rows)
+        self._beyond = BeyondAll(
+            newest=self._limits.beyond_all_rows, before=self._limits.window_rows
+        )
         self._damaged: list[int] = []  # steps of the damaged ones among the last 5 rows, else -1
         self._plain: list[int] = []  # which of them were damaged plainly
         self._num_rows = 0
@@ -139,6 +148,7 @@ class Loss:
             return []
         self._num_rows += 1
         self._recent.add(loss)
+        self._beyond.add(loss, frame.step)
         if len(self._first) < self._limits.lasting_rows + 1:
             self._first.append(loss)
         if self._num_rows <= self._limits.first_rows:
@@ -211,12 +221,6 @@ class Loss:
         self._drift_rows = self._drift_rows + 1 if drifted else 0
         if not damaged:
             self._best = min(self._best, level)
-        evidence: dict[str, float | int | str] = {
-            "loss": told,
-            "calm_loss": calm,
-            "sigma": sigma,
-            "progress_lost": (told - calm) / progress if progress > 0 else 0.0,
-        }
         lasting = self._damaged_rows >= self._limits.lasting_rows and damaged
         lost = lasting or self._drift_rows >= self._limits.drift_rows
         if lost and self._repeats_its_start():
@@ -235,9 +239,18 @@ class Loss:
         ):
             reference, onset = calm, self._onset
             kind, severity = "loss_spike", Severity.WARNING
+        elif not damaged and levels_count and (rise := self._beyond_all(calm, progress)):
+            reference, onset, told = calm, self._beyond.since, calm + rise
+            kind, severity = "loss_spike", Severity.WARNING
         else:
             return []
         self._told = True
+        evidence: dict[str, float | int | str] = {
+            "loss": told,
+            "calm_loss": calm,
+            "sigma": sigma,
+            "progress_lost": (told - calm) / progress if progress > 0 else 0.0,
+        }
         return [
             run_finding(
                 frame,
@@ -276,6 +289,11 @@ class Loss:
         )
         learned = max(limits.sunk_sigmas * sigma, limits.sunk_learned * abs(self._start))
         return progress > learned and rise > bar
+
+    def _beyond_all(self, calm: float, progress: float) -> float | None:
+        limits = self._limits
+        least = max(limits.share_of_level * abs(calm), limits.beyond_all_share * progress)
+        return self._beyond.rise(calm, least=least, again=limits.tail_factor) if progress else None
 
     def _noisy_level(self) -> float:
         return median(self._recent.values()[-self._limits.sunk_rows :])
@@ -318,6 +336,7 @@ class Loss:
         return {
             "calm": self._calm.state(),
             "recent": self._recent.state(),
+            "beyond": self._beyond.state(),
             "damaged": list(self._damaged),
             "plain": list(self._plain),
             "first": list(self._first),
@@ -343,6 +362,7 @@ class Loss:
         """Take up a state."""
         self._calm.restore(state["calm"])
         self._recent.restore(state["recent"])
+        self._beyond.restore(state["beyond"])
         self._damaged = [int(step) for step in state["damaged"]]
         self._plain = [int(is_plain) for is_plain in state["plain"]]
         self._first = [float(x) for x in state["first"]]

@@ -61,6 +61,9 @@ class PlateauThresholds(Thresholds):
         "a gradient norm or output spread that grew so is breaking out",
         guard=True,
     )
+    risen: float = threshold(
+        0.1, "share", "of the first losses: a loss that has risen by more is no plateau", guard=True
+    )
     frozen_share: float = threshold(
         0.5, "share", "fewer weights that move are a probe or an adapter", guard=True
     )
@@ -137,7 +140,7 @@ class Plateau:
         return grows
 
     def _judge(self, frame: Frame, baselines: Baselines, grows: bool) -> list[Finding]:
-        start = self._start.median()
+        limits, start = self._limits, self._start.median()
         progress = start - self._best
         much = progress > 4 * self._limits.progress * abs(start)
         little = progress < self._limits.progress * abs(start)
@@ -153,6 +156,7 @@ class Plateau:
         better = float(noise[:third].mean() - noise[-third:].mean())
         error = sigma * math.sqrt(2.0 / third)
         lately = float(noise[third : 2 * third].mean() - noise[-third:].mean())
+        stuck &= progress > -limits.risen * abs(start)
         stuck &= better + 2.0 * error < self._limits.hidden * abs(start) and lately <= 2.0 * error
         if not stuck or grows or self._mostly_frozen(baselines):
             return []

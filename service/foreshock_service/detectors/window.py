@@ -26,6 +26,11 @@ class Window:
     def __len__(self) -> int:
         return len(self._values)
 
+    @property
+    def size(self) -> int:
+        """How many values it holds at the most."""
+        return self._values.maxlen or 0
+
     def add(self, value: float) -> None:
         """Append; the caller has checked that the value is finite."""
         self._values.append(value)

@@ -3,7 +3,7 @@
 open -> recovered, after 25 rows without a finding and with the loss back (hysteresis); a finding of
 its kind within 100 rows takes the same incident up again, since it is the same cause, and tells so,
 as of an escalation, if it does damage or something graver joins it; a later one is told anew, and
-so after 25 rows is an acute one of other series;
+so after 25 rows is an acute one that is critical or of other series;
 open | recovered -> resolved, by a person, for good. Acknowledging is a mark, not a state.
 """
 
@@ -21,7 +21,7 @@ QUIET_ROWS: Final = 25
 NEAR_ROWS: Final = 50
 COOLDOWN_ROWS: Final = 125
 """Quiet rows, those before the recovery among them: beyond the first an acute kind is a relapse
-only in a series that the incident had named, beyond the second nothing is."""
+only as a warning of a series that the incident had named, beyond the second nothing is."""
 
 KIND_RANK: Final = {
     "dead_units": 0,

@@ -212,7 +212,7 @@ class IncidentTracker:
 
     def _is_other_trouble(self, live: _Live, frame: Frame, findings: Sequence[Finding]) -> bool:
         """After recovery only the same kind is a relapse; another kind has another cause, and so,
-        once it has been quiet for long, have series that it did not name."""
+        once it has been quiet for long, have series that it did not name, and what is critical."""
         incident = live.incident
         if incident.state is not State.RECOVERED:
             return False
@@ -220,6 +220,8 @@ class IncidentTracker:
             return True
         if live.key != ACUTE or self._row - live.last_row <= NEAR_ROWS:
             return False
+        if any(f.severity is Severity.CRITICAL for f in findings):
+            return True
         named = {d.series for d in named_by(frame, findings)}
         return not named or named.isdisjoint(d.series for d in incident.departures)
 
