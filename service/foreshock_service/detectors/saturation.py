@@ -39,7 +39,7 @@ class SaturationThresholds(Thresholds):
     mean_square: float = threshold(
         0.78, "share", "mean square of a bounded output, 1 at its limits"
     )
-    rows: int = threshold(20, "rows", "so long must it be above")
+    rows: int = threshold(12, "rows", "so long must it be above")
     sure_share: float = threshold(
         0.1, "share", "of the first losses: below it, a code is only sure", guard=True
     )

@@ -1,9 +1,13 @@
-"""Windfalls: a loss that improves too suddenly, because the data have become too easy.
+"""Windfalls: a loss that improves too suddenly, because the data or the task became too easy.
 
 `bad_batch`, a warning: the median of the last 8 losses is below a quarter of the smallest loss of
 all rows before the last 24, the gradient norm has fallen by as much, and over the 64 rows before
 that the loss had not even halved. A loader that repeats a batch, a filter that leaves one class, a
 sampler that returns nothing: the loss is better than ever, and so nobody looks.
+
+`representation_collapse`, a warning, where the first layer sees what it saw before: its spread over
+the batch has moved by no more than a quarter of an octave, and still differs from row to row. Then it is the loss that asks for less: a
+term of it is gone, or its targets come from the network. Names the output, which pays for it.
 
 Learning that breaks through after a plateau falls as fast, but its gradients grow while it does;
 here they go with the loss. The onset is the first row of those whose loss was that small, before
@@ -18,11 +22,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from foreshock_service.detectors.baseline import Baselines
-from foreshock_service.detectors.emit import run_finding
+from foreshock_service.detectors.emit import run_finding, series_findings
+from foreshock_service.detectors.layout import ACTIVATION, Layout
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.window import Window, median
+from foreshock_service.detectors.window import Window, median, spread
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -41,6 +49,13 @@ class WindfallThresholds(Thresholds):
         2.0, "times", "that it fell by in those at the most", guard=True
     )
     level_rows: int = threshold(8, "rows", "losses that make a level")
+    same_octaves: float = threshold(
+        0.25, "octaves", "the first layer's spread over the batch moved: the data are the same"
+    )
+    repeated: float = threshold(
+        0.3, "share", "of its differences from row to row are left: one batch is repeated", guard=True
+    )
+    seen_rows: int = threshold(12, "rows", "of the first layer, to say so", guard=True)
 
 
 class Windfall:
@@ -56,12 +71,16 @@ class Windfall:
         self._norms = Window(size)
         self._smallest = math.inf
         self._since: int | None = None
+        self._collapses: bool | None = None
+        self._spreads = Window(size)
+        self._first_layer = PerLayout(_first_layer)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """At most one finding a row; none on a row without a loss and a gradient norm."""
         loss, norm = frame.scalars.get("loss"), frame.scalars.get("grad_norm")
         if loss is None or norm is None or not math.isfinite(loss) or not math.isfinite(norm):
             return []
+        self._follow_input(baselines)
         limits, size = self._limits, self._limits.sudden_rows + self._limits.before_rows
         if len(self._losses) == size:
             self._smallest = min(self._smallest, self._losses.values()[0])
@@ -72,7 +91,7 @@ class Windfall:
             self._since = None
             return []
         if self._since is None:
-            self._since = frame.step
+            self._since, self._collapses = frame.step, None
         before, rows = losses[: limits.before_rows], limits.level_rows
         level, usual = median(losses[-rows:]), median(before[-rows:])
         norm_before = median(norms[: limits.before_rows])
@@ -85,11 +104,15 @@ class Windfall:
         )
         if not eased:
             return []
-        return [
+        # What it is called first stays its name, though the newest rows become all there is.
+        if self._collapses is None:
+            self._collapses = self._is_same_input()
+        collapses = self._collapses
+        found = [
             run_finding(
                 frame,
                 detector=NAME,
-                kind="bad_batch",
+                kind="representation_collapse" if collapses else "bad_batch",
                 severity=Severity.WARNING,
                 statistic="loss",
                 value=level,
@@ -99,6 +122,41 @@ class Windfall:
                 evidence={"eased": 1, "norm_before": norm_before, "norm": norm_now},
             )
         ]
+        if not collapses:
+            return found
+        layout = baselines.layout
+        return found + series_findings(
+            frame,
+            layout.is_output,
+            order=layout.flow,
+            detector=NAME,
+            kind="representation_collapse",
+            severity=Severity.WARNING,
+            statistic="rms",
+            value=baselines.row.rms,
+            baseline=np.exp2(baselines.value("slow")),
+            since=np.full(layout.num_series, self._since, np.int64),
+        )
+
+    def _follow_input(self, baselines: Baselines) -> None:
+        first = self._first_layer.of(baselines.layout)
+        if first < 0:
+            return
+        share = float(baselines.row.batch_std[first] / baselines.row.rms[first])
+        if share > 0 and math.isfinite(share):
+            self._spreads.add(math.log2(share))
+
+    def _is_same_input(self) -> bool:
+        """Whether the first layer tells samples apart as it did before."""
+        spreads = self._spreads.values()
+        if len(spreads) < self._limits.seen_rows:
+            return False
+        newest = max(3, len(spreads) // 12)
+        now, before = spreads[-newest:], spreads[: len(spreads) // 2]
+        usual = median(before)
+        # A batch that comes again and again does not differ from row to row any more.
+        differs = max(now) - min(now) > self._limits.repeated * spread(before, usual)
+        return differs and abs(median(now) - usual) < self._limits.same_octaves
 
     def state(self) -> State:
         """The windows."""
@@ -107,6 +165,8 @@ class Windfall:
             "norms": self._norms.state(),
             "smallest": self._smallest,
             "since": self._since,
+            "spreads": self._spreads.state(),
+            "collapses": self._collapses,
         }
 
     def restore(self, state: State) -> None:
@@ -115,3 +175,11 @@ class Windfall:
         self._norms.restore(state["norms"])
         self._smallest = float(state["smallest"])
         self._since = state["since"]
+        self._spreads.restore(state["spreads"])
+        self._collapses = state["collapses"]
+
+
+def _first_layer(layout: Layout) -> int:
+    """The index of the shallowest activation, -1 where there is none."""
+    outputs = layout.indices[ACTIVATION]
+    return int(outputs[np.argmin(layout.depth[outputs])]) if outputs.size else -1

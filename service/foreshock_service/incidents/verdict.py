@@ -272,6 +272,12 @@ def _drift(incident: Incident) -> str:
 
 
 def _collapse(incident: Incident) -> str:
+    if incident.evidence.get("eased"):
+        return (
+            f"The loss fell from {_pair(incident)} within a few steps before step "
+            f"{incident.opened_step}, and the gradients with it, though the input is as before: "
+            "the loss asks for less"
+        )
     if incident.evidence.get("detector") == "fading":
         return _fading(incident)
     if incident.evidence.get("statistic") == "place":
