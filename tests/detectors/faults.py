@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
+from foreshock.wire import FrameFlag
 from foreshock_service.domain.facts import RunFacts
 
 from tests.detectors.traces import Trace, healthy
 
 LAYER: Final = "blocks.1.mlp.up"
 WEIGHT: Final = f"weight:{LAYER}.weight"
+GRADIENT: Final = f"gradient:{LAYER}.weight"
+UPDATE: Final = f"update:{LAYER}.weight"
 FIRST: Final = 60
 """The row at which most faults begin."""
 
@@ -28,6 +31,18 @@ def corrupt_weight() -> Trace:
     """A weight trebles between two steps, beyond anything that its update allows."""
     trace = small_updates(120)
     trace.scale(WEIGHT, 3.0, FIRST)
+    return trace
+
+
+def doubtful_weight(
+    changes: Iterable[tuple[int, float]] = ((FIRST, 1.5), (FIRST + 1, 1.5)),
+) -> Trace:
+    """On some rows a weight changes by so many times what its update allows, and stays there."""
+    trace = small_updates(120)
+    for row, allowances in changes:
+        own = float(trace.stats[row - 1, trace.index(WEIGHT), 2])
+        update = float(trace.stats[row, trace.index(UPDATE), 2])
+        trace.scale(WEIGHT, 1.0 + allowances * (3.0 * update / own + 0.003), row)
     return trace
 
 
@@ -109,7 +124,7 @@ def lost_expert(*, routed: bool = True) -> Trace:
     if routed:
         for row, block in ((12, 0), (25, 1), (31, 2), (40, 1)):
             idle(trace, f"gradient:blocks.{block}.mlp.up.weight", slice(row, row + 2))
-    idle(trace, f"gradient:{LAYER}.weight", slice(FIRST, None))
+    idle(trace, GRADIENT, slice(FIRST, None))
     return trace
 
 
@@ -132,7 +147,7 @@ def adam_run(num_rows: int = 140) -> Trace:
 def lost_rate() -> Trace:
     """The updates of one matrix fade by a fifth a step from row 60 on."""
     trace = adam_run()
-    trace.scale(f"update:{LAYER}.weight", np.exp2(-0.3 * np.maximum(np.arange(140) - FIRST + 1, 0)))
+    trace.scale(UPDATE, np.exp2(-0.3 * np.maximum(np.arange(140) - FIRST + 1, 0)))
     return trace
 
 
@@ -209,7 +224,47 @@ def stuck_loss(num_rows: int = 200) -> Trace:
 def stopped_weight() -> Trace:
     """The updates of one matrix are exactly zero from row 60 on."""
     trace = small_updates(120)
-    trace.scale(f"update:{LAYER}.weight", 0.0, FIRST)
+    trace.scale(UPDATE, 0.0, FIRST)
+    return trace
+
+
+def left_out_weight() -> Trace:
+    """One matrix has gradients, and neither it nor its update is watched."""
+    trace = small_updates(60)
+    for series in (WEIGHT, UPDATE):
+        trace.drop(series)
+    return trace
+
+
+def unreached_weights(first: int = 6, last: int = 7) -> Trace:
+    """Some matrices, counted from the input, have no gradient from row 60 on; their modules run."""
+    trace = healthy(120)
+    for name in trace.names("gradient")[first:last]:
+        idle(trace, name, slice(FIRST, None))
+    return trace
+
+
+def zero_gradients() -> Trace:
+    """All gradients are exactly zero from row 60 on."""
+    trace = healthy(120)
+    for name in trace.names("gradient"):
+        trace.scale(name, 0.0, FIRST)
+    return trace
+
+
+def never_reached(num_matrices: int = 4) -> Trace:
+    """The gradients of the first of 13 matrices are exactly zero from the first row on."""
+    trace = healthy(60)
+    for name in trace.names("gradient")[:num_matrices]:
+        trace.scale(name, 0.0)
+    return trace
+
+
+def skipped_steps(num_rows: int = 16, first: int = FIRST) -> Trace:
+    """Loss scaling skips all steps of some rows, at a scale that stays."""
+    trace = healthy(120)
+    trace.scalars["loss_scale"] = np.full(120, 512.0)
+    trace.flags[first : first + num_rows] |= int(FrameFlag.SKIPPED)
     return trace
 
 
@@ -246,13 +301,13 @@ def _growing_weight() -> Trace:
 
 def _spiking_gradient() -> Trace:
     trace = healthy(120)
-    trace.scale(f"gradient:{LAYER}.weight", np.where(np.arange(120) == FIRST, 200.0, 1.0))
+    trace.scale(GRADIENT, np.where(np.arange(120) == FIRST, 200.0, 1.0))
     return trace
 
 
 def _vanished_gradient() -> Trace:
     trace = healthy(120)
-    trace.scale(f"gradient:{LAYER}.weight", 0.0, FIRST)
+    trace.scale(GRADIENT, 0.0, FIRST)
     return trace
 
 
@@ -262,10 +317,18 @@ def _risen_loss() -> Trace:
     return trace
 
 
+def lifted_losses(rises: Iterable[tuple[int, float]] = ((150, 0.4),), num_rows: int = 5) -> Trace:
+    """From a row on some losses are larger by as much; none of them is damage by itself."""
+    trace = healthy(300)
+    for row, rise in rises:
+        trace.scalars["loss"][row : row + num_rows] += rise
+    return trace
+
+
 def lonely_update() -> Trace:
     """One matrix' updates are sixteen times as large from a row on, all others as before."""
     trace = small_updates(160)
-    trace.scale(f"update:{LAYER}.weight", 16.0, FIRST)
+    trace.scale(UPDATE, 16.0, FIRST)
     return trace
 
 
@@ -349,6 +412,7 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "shift": shifted_updates,
     "overwrite": overwritten_weights,
     "vanishing": _vanished_gradient,
+    "unreached": unreached_weights,
     "experts": lost_expert,
     "precision": rounded_updates,
     "grid": on_a_grid,

@@ -15,7 +15,7 @@ from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Severity
 from foreshock_service.pipeline.session import DetectionSession
 
-from tests.detectors.faults import FIRST, lonely_update, too_easy_data
+from tests.detectors.faults import FIRST, lonely_update, too_easy_data, unreached_weights
 from tests.detectors.traces import Trace, changes_of, healthy, opened, told_by
 from tests.docs.markdown import ROOT
 
@@ -228,6 +228,11 @@ def test_data_that_are_easier_on_purpose_are_no_windfall() -> None:
     assert told_by("windfall", trace) == []
     trace = announce(lonely_update(), FIRST)
     assert told_by("lone", trace) == []
+
+
+def test_weights_that_are_frozen_on_purpose_are_quiet() -> None:
+    """A gradient that is absent from the announcement on is not missed, also after the grace."""
+    assert told_by("unreached", announce(unreached_weights(), FIRST)) == []
 
 
 def test_what_begins_anew_is_on_the_page() -> None:

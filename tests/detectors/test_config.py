@@ -94,5 +94,5 @@ def test_a_threshold_reaches_its_rule() -> None:
         return {c.incident.kind for frame in frames for c in session.push(frame).changes}
 
     assert "loss_spike" in kinds(EngineConfig())
-    deaf = {"sigmas": 1000.0, "sunk_sigmas": 1000.0}
+    deaf = {"sigmas": 1000.0, "sunk_sigmas": 1000.0, "beyond_all_rows": 30}
     assert kinds(EngineConfig(thresholds={"loss": deaf})) == set()

@@ -14,8 +14,14 @@ from tests.detectors.faults import (
     FAULTS,
     creeping_rate,
     decaying_weights,
+    doubtful_weight,
     gone_rate,
+    left_out_weight,
+    lifted_losses,
+    never_reached,
     rarely_measured_collapse,
+    skipped_steps,
+    zero_gradients,
 )
 from tests.detectors.traces import Trace, healthy, only, renamed, told_by
 
@@ -85,6 +91,12 @@ def _restarted_after_every_row(detector: str, trace: Trace) -> list[Finding]:
         ("updates", creeping_rate),
         ("fading", decaying_weights),
         ("collapse", rarely_measured_collapse),
+        ("stopped", left_out_weight),
+        ("vanishing", never_reached),
+        ("unreached", zero_gradients),
+        ("precision", skipped_steps),
+        ("loss", lifted_losses),
+        ("identity", doubtful_weight),
     ],
 )
 def test_restarts_change_no_finding_of_a_second_rule(

@@ -103,3 +103,11 @@ def test_a_weight_that_fell_less_comes_after_one_that_fell_more() -> None:
     assert names_of(last[-1:], trace) != []
     both = [f for f in last if f.step == last[-1].step]
     assert names_of(both[:1], trace) == ["weight:blocks.1.mlp.up.weight"]
+
+
+def test_weights_that_were_cut_once_are_quiet() -> None:
+    """Halved on purpose, and they stay where they are."""
+    trace = small_updates(160)
+    for name in trace.names("weight"):
+        trace.scale(name, 0.5, FIRST)
+    assert told_by("fading", trace) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.detectors.traces import Trace, changes_of, healthy, opened, told_by
+from tests.detectors.traces import Trace, changes_of, healthy, names_of, opened, told_by
 
 
 def _ramp(rows: int, first: int, doubling: float) -> np.ndarray:
@@ -104,3 +104,13 @@ def test_attention_that_sharpens_while_the_loss_falls_is_given_twice_as_much() -
     trace.scalars["loss"][120:] = trace.scalars["loss"][120]
     (finding,) = told_by("growth", trace)
     assert finding.kind == "attention_logit_growth"
+
+
+def test_a_gradient_that_grows_up_to_the_others_is_quiet() -> None:
+    """As behind a gate that opens: it is still smaller than most."""
+    trace = healthy(300)
+    name = "gradient:blocks.1.mlp.up.weight"
+    trace.scale(name, np.exp2(np.clip(np.arange(300) - 160, 0, 70) / 10))
+    assert names_of(told_by("growth", trace), trace) == [name]
+    trace.scale(name, 1e-3)
+    assert told_by("growth", trace) == []

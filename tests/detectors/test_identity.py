@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.detectors.faults import FIRST, LAYER, WEIGHT, corrupt_weight, small_updates
+from tests.detectors.faults import (
+    FIRST,
+    LAYER,
+    WEIGHT,
+    corrupt_weight,
+    doubtful_weight,
+    small_updates,
+)
 from tests.detectors.traces import names_of, opened, told_by
 
 
@@ -150,3 +157,23 @@ def test_what_no_update_allowed_is_no_measure() -> None:
     trace.put("weight:head.weight", "std", 1e-12, slice(4, 5))
     trace.scale(WEIGHT, 3.0, 120)
     assert [f.step for f in told_by("identity", trace)] == [120]
+
+
+def test_a_doubtful_change_is_told_if_it_goes_on() -> None:
+    """One and a half times what is allowed, on two rows in a row."""
+    trace = doubtful_weight()
+    (finding,) = told_by("identity", trace)
+    assert (finding.step, *names_of([finding], trace)) == (FIRST + 1, WEIGHT)
+    assert told_by("identity", doubtful_weight([(FIRST, 1.5)])) == []
+
+
+def test_a_doubtful_change_that_does_not_go_on_becomes_a_habit() -> None:
+    """Two and a half times what is allowed is then less than twice as much."""
+    later = (FIRST + 2, 2.5)
+    assert [f.step for f in told_by("identity", doubtful_weight([later]))] == [FIRST + 2]
+    assert told_by("identity", doubtful_weight([(FIRST, 1.5), later])) == []
+
+
+def test_twice_what_is_allowed_is_told_at_once() -> None:
+    """There is no doubt."""
+    assert [f.step for f in told_by("identity", doubtful_weight([(FIRST, 2.1)]))] == [FIRST]

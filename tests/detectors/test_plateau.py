@@ -100,3 +100,11 @@ def test_a_slow_start_is_given_two_hundred_rows() -> None:
     trace.scalars["grad_norm"] = np.linspace(1.0, 0.5, 260) + 0.1 * noise
     (finding,) = told_by("plateau", trace)
     assert finding.step < 150
+
+
+@pytest.mark.parametrize("rows", [12, 60])
+def test_a_loss_that_has_risen_is_no_plateau(rows: int) -> None:
+    """By a fifth within some rows: it is not stuck, and other rules tell of what rises."""
+    trace = stuck_loss()
+    trace.scalars["loss"] += np.clip(np.arange(200) / rows, 0.0, 1.0)
+    assert told_by("plateau", trace) == []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from tests.detectors.faults import FIRST, LAYER, rounded_updates
-from tests.detectors.traces import Trace, healthy, names_of, told_by
+from tests.detectors.faults import FIRST, LAYER, rounded_updates, skipped_steps
+from tests.detectors.traces import Trace, changes_of, healthy, names_of, told_by
 
 
 def _with_gradients(num: int, *, size: float, zeros: float) -> Trace:
@@ -145,3 +146,32 @@ def test_a_schedule_that_ends_may_round_updates_away() -> None:
     assert told_by("precision", trace) != []
     trace.scalars["lr"][FIRST:] = 4e-5
     assert told_by("precision", trace) == []
+
+
+def test_steps_that_are_all_skipped_are_critical() -> None:
+    """Sixteen in a row, after some were made: no scale is small enough."""
+    (finding,) = told_by("precision", skipped_steps())
+    assert (finding.kind, finding.severity, finding.series) == (
+        "precision_overflow", "critical", None,
+    )  # fmt: skip
+    assert (finding.onset_step, finding.step) == (FIRST, FIRST + 15)
+
+
+def test_the_sentence_says_at_which_scale_all_steps_are_skipped() -> None:
+    """And since when."""
+    (opened, *_) = changes_of(skipped_steps())
+    assert opened.sentence.startswith(
+        f"All steps are skipped since step {FIRST}: gradients overflow at a loss scale of 512"
+    )
+
+
+@pytest.mark.parametrize(("num_rows", "first"), [(15, FIRST), (39, 0)])
+def test_fewer_skipped_steps_are_the_search_for_a_scale(num_rows: int, first: int) -> None:
+    """From the first row on it may come down from 2 to the 40th."""
+    assert told_by("precision", skipped_steps(num_rows, first)) == []
+
+
+def test_a_run_that_never_made_a_step_is_told_on_its_fortieth_row() -> None:
+    """No search takes longer."""
+    (finding,) = told_by("precision", skipped_steps(40, 0))
+    assert (finding.severity, finding.onset_step, finding.step) == ("critical", 0, 39)

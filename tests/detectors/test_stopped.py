@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+import pytest
 from foreshock.wire import FrameFlag
 
-from tests.detectors.faults import FIRST, LAYER, small_updates, stopped_weight
+from tests.detectors.faults import (
+    FIRST,
+    GRADIENT,
+    LAYER,
+    UPDATE,
+    left_out_weight,
+    small_updates,
+    stopped_weight,
+)
 from tests.detectors.traces import Trace, changes_of, names_of, told_by
-
-UPDATE = f"update:{LAYER}.weight"
 
 
 def _paused(rows: list[range]) -> Trace:
@@ -34,11 +43,11 @@ def test_the_sentence_says_that_it_no_longer_moves() -> None:
     assert f"{LAYER} no longer moves since step {FIRST}" in opened.sentence
 
 
-def _without_steps(rows: range) -> Trace:
+def _without_steps(rows: Iterable[int]) -> Trace:
     """Nothing moves on these rows."""
     trace = small_updates(120)
     for name in trace.names("update"):
-        trace.scale(name, np.where(np.isin(np.arange(120), rows), 0.0, 1.0))
+        trace.scale(name, np.where(np.isin(np.arange(120), list(rows)), 0.0, 1.0))
     return trace
 
 
@@ -55,9 +64,31 @@ def test_a_few_rows_without_a_step_are_quiet() -> None:
     assert told_by("stopped", _without_steps(range(20))) == []
 
 
-def test_rows_between_the_steps_are_quiet() -> None:
+def test_a_run_that_rests_once_it_has_moved_is_told_on_the_tenth_row() -> None:
+    """With the step of the first update that was missing."""
+    (finding,) = told_by("stopped", _without_steps(range(FIRST, 120)))
+    assert (finding.series, finding.onset_step, finding.step) == (None, FIRST, FIRST + 9)
+    assert told_by("stopped", _without_steps(range(FIRST, FIRST + 9))) == []
+
+
+@pytest.mark.parametrize("every", [2, 8, 12, 16, 24])
+def test_rows_between_the_steps_are_quiet(every: int) -> None:
     """Gradients of many batches, and one step of them all."""
-    assert told_by("stopped", _without_steps(range(0, 120, 2))) == []
+    assert told_by("stopped", _accumulating(every)) == []
+
+
+def test_a_rest_of_twice_the_habit_is_told() -> None:
+    """A step every eighth row makes rests of seven; the next is told on its fourteenth row."""
+    trace = _accumulating(8)
+    for name in trace.names("update"):
+        trace.scale(name, 0.0, 64)
+    (finding,) = told_by("stopped", trace)
+    assert (finding.onset_step, finding.step) == (64, 77)
+
+
+def _accumulating(every: int) -> Trace:
+    """Each so many rows make one step."""
+    return _without_steps(np.flatnonzero(np.arange(120) % every != every - 1))
 
 
 def test_rows_on_which_no_update_was_measured_say_nothing() -> None:
@@ -92,8 +123,8 @@ def test_a_bias_that_moves_is_a_step() -> None:
 def test_gradients_that_are_measured_now_and_then_are_enough() -> None:
     """A row without one, or with one that is zero, is no end of a pause."""
     trace = stopped_weight()
-    trace.stats[1::2, trace.index(f"gradient:{LAYER}.weight"), :] = np.nan
-    trace.scale(f"gradient:{LAYER}.weight", np.where(np.arange(120) % 6 == 0, 0.0, 1.0))
+    trace.stats[1::2, trace.index(GRADIENT), :] = np.nan
+    trace.scale(GRADIENT, np.where(np.arange(120) % 6 == 0, 0.0, 1.0))
     (finding,) = told_by("stopped", trace)
     assert finding.onset_step == FIRST + 2
 
@@ -108,7 +139,7 @@ def test_steps_that_loss_scaling_skipped_are_quiet() -> None:
 def test_a_weight_without_a_gradient_is_quiet() -> None:
     """It is frozen, and meant to be."""
     trace = stopped_weight()
-    trace.scale(f"gradient:{LAYER}.weight", 0.0, FIRST)
+    trace.scale(GRADIENT, 0.0, FIRST)
     assert told_by("stopped", trace) == []
 
 
@@ -128,3 +159,36 @@ def test_a_pause_beyond_the_habit_is_told() -> None:
     """On the tenth row, where five were usual."""
     (finding,) = told_by("stopped", _paused([range(40, 45), range(80, 160)]))
     assert finding.step == 89
+
+
+def test_a_weight_that_no_optimizer_holds_is_named_on_the_twelfth_row() -> None:
+    """By its gradient, which is all that is seen of it."""
+    trace = left_out_weight()
+    (finding,) = told_by("stopped", trace)
+    assert (finding.kind, finding.severity) == ("update_too_small", "warning")
+    assert names_of([finding], trace) == [GRADIENT]
+    assert (finding.onset_step, finding.step) == (0, 11)
+    assert finding.evidence["cause"] == "left out"
+
+
+def test_the_sentence_says_that_no_optimizer_holds_it() -> None:
+    """None that is watched: another may."""
+    (opened, *_) = changes_of(left_out_weight())
+    assert opened.sentence.startswith(
+        f"{LAYER} has gradients since step 0, and no optimizer that is watched holds it"
+    )
+
+
+def test_a_vector_that_no_optimizer_holds_is_quiet() -> None:
+    """Biases are left out for many reasons."""
+    trace = left_out_weight()
+    trace.describe(GRADIENT, name=f"{LAYER}.bias", shape=(1024,))
+    assert told_by("stopped", trace) == []
+
+
+def test_a_run_whose_updates_nobody_watches_is_quiet() -> None:
+    """The client was told to leave them out."""
+    trace = left_out_weight()
+    for name in trace.names("update"):
+        trace.drop(name)
+    assert told_by("stopped", trace) == []

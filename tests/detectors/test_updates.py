@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.pipeline.session import DetectionSession
 
@@ -203,3 +204,13 @@ def test_updates_that_grow_with_their_gradients_are_quiet() -> None:
         for name in trace.names("gradient"):
             trace.scale(name, np.where(lifted, 2.0 * factor, 1.0))
         assert bool(told_by("updates", trace)) == told
+
+
+@pytest.mark.parametrize(("optimizer", "told"), [("Adam", True), ("Muon", False), ("LAMB", False)])
+def test_optimizers_that_go_by_the_size_of_a_matrix_are_not_held_to_the_rate(
+    optimizer: str, told: bool
+) -> None:
+    """A hundredth of one rate an element is little for Adam alone."""
+    trace = _without_progress(_sizes_of(small_updates(), 1e-5))
+    trace.scalars["lr"], trace.facts = np.full(200, 1e-3), RunFacts(optimizer=optimizer)
+    assert bool(told_by("updates", trace)) == told

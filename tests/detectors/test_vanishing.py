@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from foreshock_service.incidents.verdict import sentence
 
+from tests.detectors.faults import GRADIENT, idle, never_reached
 from tests.detectors.traces import Trace, healthy, names_of, opened, told_by
 
 
@@ -45,10 +47,32 @@ def test_zero_from_the_first_step_is_intended() -> None:
 
 
 def test_a_frozen_parameter_has_no_gradient_at_all() -> None:
-    """Rows of NaN in every column are absent, not zero and not NaN."""
+    """Absent from the start, rows of NaN in every column are not zero and not NaN."""
     trace = healthy(100)
-    trace.stats[50:, trace.index("gradient:blocks.1.mlp.up.weight"), :] = np.nan
+    idle(trace, GRADIENT, slice(None))
     assert opened(trace) == []
+
+
+def test_a_path_that_was_cut_from_the_start_is_told() -> None:
+    """Zero on each of 24 rows, in more than a quarter of the matrices; the last is named first."""
+    trace = never_reached()
+    found = told_by("vanishing", trace)
+    assert names_of(found, trace) == trace.names("gradient")[3::-1]
+    assert {(f.kind, f.onset_step, f.step) for f in found} == {("vanishing_gradient", 0, 23)}
+
+
+@pytest.mark.parametrize("num_matrices", [2, 3])
+def test_fewer_that_never_had_a_gradient_are_quiet(num_matrices: int) -> None:
+    """Parts of a network that wait for their use."""
+    assert told_by("vanishing", never_reached(num_matrices)) == []
+
+
+def test_small_gradients_that_still_rise_are_quiet() -> None:
+    """Far below the largest, and larger from row to row: what grows does not vanish."""
+    trace = healthy(100)
+    for name in trace.names("gradient")[:4]:
+        trace.scale(name, 1e-9 * np.exp2(np.arange(100) / 6))
+    assert told_by("vanishing", trace) == []
 
 
 def test_converging_shrinks_all_gradients_alike() -> None:

@@ -71,6 +71,13 @@ class Trace:
         items[index] = replace(items[index], **fields)
         self.schema = replace(self.schema, series=tuple(items))
 
+    def drop(self, series: str) -> None:
+        """Leave a series out of the schema, as one that nobody watches."""
+        index = self.index(series)
+        items = self.schema.series
+        self.schema = replace(self.schema, series=items[:index] + items[index + 1 :])
+        self.stats = np.delete(self.stats, index, axis=1)
+
     def scale(self, series: str, factor: npt.NDArray[np.float64] | float, first: int = 0) -> None:
         """Multiply a series' size from a row on."""
         for name in SIZES:

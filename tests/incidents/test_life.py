@@ -9,7 +9,8 @@ from foreshock_service.incidents.lifecycle import acknowledge, resolve
 from foreshock_service.incidents.names import family_of, module_of, tensor_of
 from foreshock_service.pipeline.session import DetectionSession
 
-from tests.detectors.traces import changes_of, healthy, opened
+from tests.detectors.faults import GRADIENT, LAYER, WEIGHT
+from tests.detectors.traces import Trace, changes_of, findings_of, healthy, opened
 
 
 def test_recovery_is_told_with_its_length() -> None:
@@ -63,6 +64,71 @@ def test_a_kind_that_comes_with_a_relapse_is_recorded_and_told() -> None:
         trace.scale(name, np.where(np.arange(300) == 168, 30.0, 1.0))
     (change,) = [c for c in changes_of(trace) if c.transition == "escalated"]
     assert (change.step, change.incident.kinds[-1]) == (168, "explosion")
+
+
+def _spiking(*spikes: tuple[int, float, str]) -> Trace:
+    """Gradients that jump on one row each."""
+    trace = healthy(300)
+    for row, factor, name in spikes:
+        trace.scale(name, np.where(np.arange(300) == row, factor, 1.0))
+    return trace
+
+
+def test_long_after_recovery_a_warning_of_the_same_series_is_silent() -> None:
+    """It is the same incident, of which nothing is told but its end."""
+    changes = changes_of(_spiking((120, 200.0, GRADIENT), (206, 600.0, GRADIENT)))
+    told = [(c.incident.number, str(c.transition), c.step) for c in changes]
+    assert told == [(1, "opened", 120), (1, "recovered", 145), (1, "recovered", 231)]
+
+
+def test_long_after_recovery_another_series_is_told_anew() -> None:
+    """Sooner it would be the same trouble."""
+    head = "gradient:head.weight"
+    for row, told in ((166, [120]), (206, [120, 206])):
+        trace = _spiking((120, 200.0, GRADIENT), (row, 200.0, head))
+        assert [incident.opened_step for incident in opened(trace)] == told
+
+
+def test_long_after_recovery_what_is_critical_is_told_anew() -> None:
+    """Also of a series that the incident had named."""
+    trace = healthy(300)
+    for row in (120, 207):
+        trace.put(WEIGHT, "nan_count", 3, slice(row, row + 2))
+    assert [incident.opened_step for incident in opened(trace)] == [120, 207]
+
+
+def test_long_after_recovery_a_loss_that_jumps_is_told_anew() -> None:
+    """It names no series that could be the same."""
+    trace = healthy(300)
+    trace.scalars["loss"][120:126] += 2.5
+    trace.scalars["loss"][211:217] += 4.5
+    assert [incident.onset_step for incident in opened(trace)] == [120, 211]
+
+
+def test_the_first_explanation_of_a_symptom_is_told() -> None:
+    """A jump of the loss says that something happened, units that die say what; a second and no
+    graver one is only recorded."""
+    trace = healthy(300)
+    trace.scalars["loss"][120:126] += 2.5
+    trace.put(f"activation:{LAYER}", "zero_frac", 1.0, slice(110, None))
+    massive = "activation:blocks.2.mlp.up"
+    trace.put(massive, "max", 32.0 * trace.stats[140:, trace.index(massive), 2], slice(140, None))
+    trace.put(massive, "kurtosis", 900.0, slice(140, None))
+    (change,) = [c for c in changes_of(trace) if c.transition == "escalated"]
+    assert (change.step, change.incident.kinds) == (129, ("loss_spike", "dead_units"))
+    assert change.sentence.startswith("Now with dead units: the loss jumped")
+    assert ("massive_activation", 1) in [(f.kind, number) for f, number in findings_of(trace)]
+
+
+def test_of_findings_on_one_row_the_explanation_leads() -> None:
+    """Gradients that jump further than the inputs are what a bad batch does."""
+    trace = healthy(300)
+    for kind, factor in (("gradient", 30.0), ("activation", 20.0)):
+        for name in trace.names(kind):
+            trace.scale(name, np.where(np.arange(300) == 150, factor, 1.0))
+    (incident,) = opened(trace)
+    assert incident.kinds == ("bad_batch", "gradient_spike")
+    assert (incident.kind, incident.group) == ("bad_batch", "blocks.0.attn.qkv")
 
 
 def test_the_lead_is_told_when_the_loss_moves() -> None:

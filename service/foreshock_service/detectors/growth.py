@@ -10,6 +10,7 @@
   zero initialisation slow down; a fault keeps its pace. 1000 times the slow centre needs no slope.
   `forecast` adds the step at which the series' number format overflows at this pace.
   Weights are judged after 96 rows, for most of them are on their way from their first values.
+  A gradient that is smaller than the median one is still on its way from nought.
   While the loss falls by a tenth within 32 rows only growth of more than 10 octaves is told: what
   grows then is learning.
   An activation that grows by 16 noises while the median one stays within half an octave needs 1.5
@@ -227,8 +228,8 @@ class Growth:
         return np.asarray(self._can_rise.of(layout) & (above > self._limits.since_start_octaves))
 
     def _below_most(self, baselines: Baselines) -> Bools:
-        """Gradients that are no larger than the median one [series]: they come from nought, as behind
-        a gate that opens."""
+        """Gradients that are smaller than the median one [series]: they come from nought, as
+        behind a gate that opens."""
         layout, rms = baselines.layout, baselines.row.rms
         peers = rms[layout.matrices[GRADIENT]]
         peers = peers[np.isfinite(peers)]

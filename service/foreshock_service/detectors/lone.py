@@ -74,7 +74,9 @@ class LoneThresholds(Thresholds):
     )
     among: int = threshold(3, "count", "tensors of its kind that must be known", guard=True)
     rows: int = threshold(3, "rows", "so long must it last")
-    noisy_rows: int = threshold(12, "rows", "so long must a gradient that stays within these scales")
+    noisy_rows: int = threshold(
+        12, "rows", "so long must a gradient that stays within these scales"
+    )
     below_octaves: float = threshold(
         3.0, "octaves", "a gradient or an activation below its usual place among its peers"
     )

@@ -156,7 +156,7 @@ class Plateau:
         better = float(noise[:third].mean() - noise[-third:].mean())
         error = sigma * math.sqrt(2.0 / third)
         lately = float(noise[third : 2 * third].mean() - noise[-third:].mean())
-        stuck &= progress > -limits.risen * abs(start)
+        stuck &= self._recent.median() - start < limits.risen * abs(start)
         stuck &= better + 2.0 * error < self._limits.hidden * abs(start) and lately <= 2.0 * error
         if not stuck or grows or self._mostly_frozen(baselines):
             return []

@@ -65,7 +65,9 @@ class PrecisionThresholds(Thresholds):
     largest: float = threshold(65504.0, "value", "the largest float16")
     overflow_rows: int = threshold(2, "rows", "so long must a tensor be at half of it")
     scale_rows: int = threshold(64, "rows", "loss scales that are remembered")
-    skipped_rows: int = threshold(16, "rows", "so many steps in a row were skipped, after one was not")
+    skipped_rows: int = threshold(
+        16, "rows", "so many steps in a row were skipped, after one was not"
+    )
     skipped_first_rows: int = threshold(40, "rows", "the same of a run that has made no step yet")
     scale_octaves: float = threshold(10.0, "octaves", "the loss scale below the largest of them")
 
@@ -227,7 +229,9 @@ class Precision:
             self._skipped_since = frame.step
         self._skipped += 1
         limits = self._limits
-        return self._skipped >= (limits.skipped_rows if self._stepped else limits.skipped_first_rows)
+        return self._skipped >= (
+            limits.skipped_rows if self._stepped else limits.skipped_first_rows
+        )
 
     def state(self) -> State:
         """The streaks, the window of scales and the skipped steps."""

@@ -10,7 +10,8 @@
   gradient is below 4 times its centre.
 - `bad_batch`: activations jump by 4 times, 8 scales and twice their peak together with the gradient
   norm, and the shallowest measured activation is among them: the input itself is what changed.
-- `explosion`: the same jump of activations, with no shallowest one among them: a layer did it.
+- `explosion`: the same jump of activations, with no shallowest one among them: a layer did it. If
+  the gradient norm has not jumped, the second within 3 measured rows tells.
 
 The deepest output must jump by 16 times, and so must all but the input's while the loss falls; one
 of less than 96 rows by 8 times, since its peak is one of a few batches.
@@ -195,7 +196,9 @@ class Spike:
         self, frame: Frame, baselines: Baselines, jumps: Bools, norm_jump: bool
     ) -> list[Finding]:
         if not any_of(jumps):
-            self._since_jump += any_of(baselines.row.measured & baselines.layout.kind_masks[ACTIVATION])
+            self._since_jump += any_of(
+                baselines.row.measured & baselines.layout.kind_masks[ACTIVATION]
+            )
             return []
         layout = baselines.layout
         known = (layout.kind == ACTIVATION) & (baselines.value("count") >= YOUNG_ROWS)

@@ -4,12 +4,13 @@
   6 measured rows in a row, and on twice as many as it ever paused for before, while its gradient is
   neither zero nor absent and another matrix moves. It is no longer in the optimizer, its rate is
   nought, or what is written into it is taken back. Names the matrices, first in the flow first.
-- `update_too_small`, a warning: a matrix has a gradient on 12 rows, and neither it nor its update is
-  ever measured, though others are: no optimizer that is watched holds it. Names the matrices.
-- The first of all weights at once, of which nobody is named: on 24 rows none moves, whether any did
-  before or not. Steps are not taken, or their rate is nought.
-- Quiet: frozen weights, which have no gradient; steps that loss scaling skipped; fewer than 24 rows
-  between two steps, as under accumulation; players that take turns, whose pauses are a habit.
+- `update_too_small`, a warning: a matrix has a gradient on 12 rows, and neither it nor its update
+  is ever measured, though others are: no optimizer that is watched holds it. Names the matrices.
+- The first of all weights at once, of which nobody is named: none moves on 10 rows, and on twice as
+  many as lay between two steps before, or on 24 at the most or where none has ever moved. Steps are
+  not taken, or their rate is nought.
+- Quiet: frozen weights, which have no gradient; steps that loss scaling skipped; the rows between
+  two steps, as under accumulation; players that take turns, whose pauses are a habit.
 
 Source: ours; that some elements move and most do not is `precision`'s.
 """
@@ -75,7 +76,7 @@ class Stopped:
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
-        layout, row, limits = baselines.layout, baselines.row, self._limits
+        layout, row = baselines.layout, baselines.row
         updates = row.rms[layout.indices[UPDATE]]
         moves = any_of(updates > 0)
         if not moves and not any_of(updates == 0):
@@ -147,9 +148,10 @@ class Stopped:
             self._resting_since = frame.step
         self._resting += 1
         limits, longest = self._limits, self._longest_rest
-        if self._resting < (limits.never_rows if longest < 0 else limits.all_rows):
-            return []
-        if self._resting < limits.longest * longest < limits.never_rows:
+        needed = limits.never_rows
+        if longest >= 0:
+            needed = min(needed, max(limits.all_rows, int(limits.longest * longest)))
+        if self._resting < needed:
             return []
         return [
             run_finding(
@@ -177,9 +179,7 @@ class Stopped:
         """Take up a state."""
         self._pauses.restore(state["pauses"])
         self._left_out.restore(state["left_out"])
-        self._resting, self._resting_since, self._longest_rest = (
-            int(n) for n in state["resting"]
-        )
+        self._resting, self._resting_since, self._longest_rest = (int(n) for n in state["resting"])
 
 
 def _in_no_optimizer(layout: Layout) -> Bools:

@@ -119,7 +119,9 @@ class Unreached:
         if not any_of(lost):
             return []
         reached = matrices[~absent[matrices]]
-        is_path = lost.sum() >= limits.path and layout.depth[lost].max() < layout.depth[reached].min()
+        is_path = (
+            lost.sum() >= limits.path and layout.depth[lost].max() < layout.depth[reached].min()
+        )
         return series_findings(
             frame,
             lost,

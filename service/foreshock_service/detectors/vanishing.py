@@ -15,8 +15,9 @@
   inactive units max(0.5, start + 0.25), on 20 rows. Half zeros is what a ReLU does; nothing but
   zeros is too much from the first row on.
 
-A frozen parameter has no gradient at all (absent, not zero), and fewer that were zero from the first
-step are taken for parts that wait for their use. Every rule is a ratio, so the loss' scale changes nothing.
+A frozen parameter has no gradient at all (absent, not zero), and fewer that were zero from the
+first step are taken for parts that wait for their use. A gradient that rises by half an octave over
+its last rows does not vanish by depth. Every rule is a ratio, so the loss' scale changes nothing.
 Source: SageMaker Debugger's absolute 1e-7 and AutoTrainer's ratio of layers (1e-3) for the idea;
 ratios of 1e-5 because sound deep networks reach 1e-4.
 """
@@ -145,7 +146,9 @@ class Vanishing:
             return []
         count = baselines.value("count")[matrices]
         rises = baselines.value("fast") - baselines.value("middle") > limits.rising_octaves
-        small = (self._by_depth(rms, largest) & ~rises[matrices]) | self._by_past(fall, count >= START_ROWS)
+        small = (self._by_depth(rms, largest) & ~rises[matrices]) | self._by_past(
+            fall, count >= START_ROWS
+        )
         zero = (rms == 0) & (count >= START_ROWS)
         measured = row.measured & layout.kind_masks[GRADIENT] & layout.is_matrix
         shrunk, pauses = np.zeros((2, layout.num_series), np.bool_)
@@ -200,7 +203,7 @@ class Vanishing:
             severity=Severity.CRITICAL,
             statistic="rms",
             value=baselines.row.rms,
-            baseline=np.exp2(start),
+            baseline=np.where(never, 0.0, np.exp2(start)),
             since=since,
         )
 

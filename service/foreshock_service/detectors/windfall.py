@@ -6,8 +6,9 @@ that the loss had not even halved. A loader that repeats a batch, a filter that 
 sampler that returns nothing: the loss is better than ever, and so nobody looks.
 
 `representation_collapse`, a warning, where the first layer sees what it saw before: its spread over
-the batch has moved by no more than a quarter of an octave, and still differs from row to row. Then it is the loss that asks for less: a
-term of it is gone, or its targets come from the network. Names the output, which pays for it.
+the batch has moved by no more than a quarter of an octave, and still differs from row to row. Then
+it is the loss that asks for less: a term of it is gone, or its targets come from the network. Names
+the output, which pays for it.
 
 Learning that breaks through after a plateau falls as fast, but its gradients grow while it does;
 here they go with the loss. The onset is the first row of those whose loss was that small, before
@@ -53,7 +54,10 @@ class WindfallThresholds(Thresholds):
         0.25, "octaves", "the first layer's spread over the batch moved: the data are the same"
     )
     repeated: float = threshold(
-        0.3, "share", "of its differences from row to row are left: one batch is repeated", guard=True
+        0.3,
+        "share",
+        "of its differences from row to row are left: one batch is repeated",
+        guard=True,
     )
     seen_rows: int = threshold(12, "rows", "of the first layer, to say so", guard=True)
 
