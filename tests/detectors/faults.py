@@ -317,11 +317,21 @@ def _risen_loss() -> Trace:
     return trace
 
 
-def lifted_losses(rises: Iterable[tuple[int, float]] = ((150, 0.4),), num_rows: int = 5) -> Trace:
+def lifted_losses(
+    rises: Iterable[tuple[int, float]] = ((150, 0.4), (220, 0.4)), num_rows: int = 5
+) -> Trace:
     """From a row on some losses are larger by as much; none of them is damage by itself."""
     trace = healthy(300)
     for row, rise in rises:
         trace.scalars["loss"][row : row + num_rows] += rise
+    return trace
+
+
+def jumping_activation(rows: Iterable[int] = (160, 163), *, factor: float = 6.0) -> Trace:
+    """A layer puts out so much more on some rows, and neither gradients nor loss follow."""
+    trace = healthy(200)
+    trace.scalars["loss"][:] = 2.0
+    trace.scale(f"activation:{LAYER}", np.where(np.isin(np.arange(200), list(rows)), factor, 1.0))
     return trace
 
 

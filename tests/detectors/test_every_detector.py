@@ -16,6 +16,7 @@ from tests.detectors.faults import (
     decaying_weights,
     doubtful_weight,
     gone_rate,
+    jumping_activation,
     left_out_weight,
     lifted_losses,
     never_reached,
@@ -97,6 +98,7 @@ def _restarted_after_every_row(detector: str, trace: Trace) -> list[Finding]:
         ("precision", skipped_steps),
         ("loss", lifted_losses),
         ("identity", doubtful_weight),
+        ("spike", jumping_activation),
     ],
 )
 def test_restarts_change_no_finding_of_a_second_rule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.detectors.faults import jumping_activation
 from tests.detectors.traces import Trace, healthy, names_of, opened, told_by
 
 
@@ -121,20 +122,20 @@ def test_a_hard_sample_of_a_run_that_has_learned_all_is_quiet() -> None:
 def test_a_young_activation_must_jump_further() -> None:
     """A few batches are no measure of what the next may do to a layer."""
     for row, told in ((60, False), (160, True)):
-        assert bool(told_by("spike", _jumping(row, row + 1))) == told
+        assert bool(told_by("spike", jumping_activation([row, row + 1]))) == told
 
 
 def test_an_activation_that_jumps_by_itself_must_jump_again() -> None:
     """Within three rows, where the gradient norm does not jump with it."""
-    assert told_by("spike", _jumping(160)) == []
-    assert told_by("spike", _jumping(160, 164)) == []
-    (finding,) = told_by("spike", _jumping(160, 163))
+    assert told_by("spike", jumping_activation([160])) == []
+    assert told_by("spike", jumping_activation([160, 164])) == []
+    (finding,) = told_by("spike", jumping_activation())
     assert (finding.kind, finding.step) == ("explosion", 163)
 
 
 def test_an_activation_that_jumps_with_the_gradient_norm_is_told_at_once() -> None:
     """Five times the norm is no spike of its own."""
-    trace = _jumping(160)
+    trace = jumping_activation([160])
     _gradients(trace, 5.0, 160)
     (finding,) = told_by("spike", trace)
     assert (finding.kind, finding.step) == ("explosion", 160)
@@ -142,15 +143,7 @@ def test_an_activation_that_jumps_with_the_gradient_norm_is_told_at_once() -> No
 
 def test_rows_without_activations_do_not_count() -> None:
     """Measured on every third row, the next two that are measured may be six rows away."""
-    trace = _jumping(160, 166, factor=12.0)
+    trace = jumping_activation([160, 166], factor=12.0)
     for name in trace.names("activation"):
         trace.stats[np.arange(200) % 3 != 1, trace.index(name)] = np.nan
     assert [f.step for f in told_by("spike", trace)] == [166]
-
-
-def _jumping(*rows: int, factor: float = 6.0) -> Trace:
-    """The activations of a layer are so much larger on these rows, of a loss that stays."""
-    trace = healthy(200)
-    trace.scalars["loss"][:] = 2.0
-    trace.scale("activation:blocks.1.mlp.up", np.where(np.isin(np.arange(200), rows), factor, 1.0))
-    return trace

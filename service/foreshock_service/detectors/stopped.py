@@ -149,7 +149,7 @@ class Stopped:
         self._resting += 1
         limits, longest = self._limits, self._longest_rest
         needed = limits.never_rows
-        if longest >= 0:
+        if longest >= 0 and frame.scalars.get("lr") != 0.0:  # A schedule may end at nought.
             needed = min(needed, max(limits.all_rows, int(limits.longest * longest)))
         if self._resting < needed:
             return []

@@ -75,7 +75,7 @@ class Unreached:
         found = self._all_zero(frame, baselines, matrices[there], had)
         if not all_of(there) or self._absent.streaks.running:
             found += self._lost(frame, baselines, matrices, had)
-        self._had["rows"][matrices] = had + there
+        self._had["rows"][matrices] = had + (row.abs_max[matrices] > 0)
         return found
 
     def _all_zero(

@@ -24,6 +24,8 @@ OF_THEIR_OWN_SIZE: Final = (
 """Optimizers that divide by the size of the gradient, so that no gradient makes updates grow."""
 
 
+BY_LINE_SEARCH: Final = ("lbfgs",)
+"""Optimizers whose steps are as long as a search along a line finds: of any size."""
 WARM_ROWS: Final = 32
 """A rate that has not risen for so many rows has warmed up."""
 CARRIED_ROWS: Final = 16
@@ -59,11 +61,14 @@ class MedianUpdate:
 
 
 def median_update(baselines: Baselines) -> MedianUpdate | None:
-    """That of the row; None where no matrix moved. Two rules ask, so it is worked out once."""
+    """That of the row; None where no matrix moved, or where steps are of any size. Two rules ask,
+    so it is worked out once."""
     return baselines.once("median update", lambda: _median_update(baselines))
 
 
 def _median_update(baselines: Baselines) -> MedianUpdate | None:
+    if is_one_of(baselines.facts, BY_LINE_SEARCH):
+        return None
     logs, weights = baselines.logs(), baselines.layout.updated_matrices
     updates = baselines.layout.update_of[weights]
     ratios = logs[updates] - logs[weights]

@@ -56,8 +56,8 @@ NAME: Final = "updates"
 BEYOND: Final = 1.1
 """Times the largest rate of the warm-up: updates at such a rate are no measure of usual ones."""
 OF_ADAM_FAMILY: Final = ("adam", "lion", "muon", "lamb", "rmsprop")
-OF_ONE_RATE: Final = ("adam", "lion", "rmsprop")
-"""Those whose elements move by about one rate; the others have the size of the weight or matrix."""
+OF_THE_WEIGHT: Final = ("muon", "lamb")
+"""Of that family, those whose updates have the size of the matrix or the weight, and not of a rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +190,9 @@ class Updates:
         rate = frame.scalars.get("lr")
         if rate is not None and math.isfinite(rate):
             self._max_rate = max(self._max_rate, rate)
-        if is_one_of(baselines.facts, OF_ONE_RATE) and rate is not None and rate > 0:
+        of_one_rate = is_one_of(baselines.facts, OF_ADAM_FAMILY)
+        of_one_rate = of_one_rate and not is_one_of(baselines.facts, OF_THE_WEIGHT)
+        if of_one_rate and rate is not None and rate > 0:
             updates = baselines.row.rms[update.updates]
             limit, statistic = self._limits.share_of_rate, "update_by_rate"
             # The least one first: it is found in a third of the time of the median.

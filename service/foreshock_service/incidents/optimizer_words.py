@@ -132,13 +132,13 @@ def underflow(incident: Incident) -> str:
 def overflow(incident: Incident) -> str:
     """Values that are too large for their format, or near its end."""
     value = number(incident, "value")
-    size = "" if value is None else f" {plain(value)}"
+    size, scale = ("", "") if value is None else (f" {plain(value)}", f" {value:g}")
     if incident.evidence.get("statistic") == "loss_scale":
-        return f"The loss scale has collapsed to{size} at step {incident.onset_step}"
+        return f"The loss scale has collapsed to{scale} at step {incident.onset_step}"
     if incident.evidence.get("statistic") == "skipped":
         return (
             f"All steps are skipped since step {incident.onset_step}: "
-            f"gradients overflow at a loss scale of{size}"
+            f"gradients overflow at a loss scale of{scale}"
         )
     if incident.evidence.get("statistic") == "share_outside":
         name = incident.evidence.get("number_format")
