@@ -244,11 +244,11 @@ def unreached_weights(first: int = 6, last: int = 7) -> Trace:
     return trace
 
 
-def zero_gradients() -> Trace:
-    """All gradients are exactly zero from row 60 on."""
+def zero_gradients(first: int = FIRST) -> Trace:
+    """All gradients are exactly zero from a row on."""
     trace = healthy(120)
     for name in trace.names("gradient"):
-        trace.scale(name, 0.0, FIRST)
+        trace.scale(name, 0.0, first)
     return trace
 
 

@@ -161,13 +161,13 @@ def test_a_pause_beyond_the_habit_is_told() -> None:
     assert finding.step == 89
 
 
-def test_a_weight_that_no_optimizer_holds_is_named_on_the_twelfth_row() -> None:
+def test_a_weight_that_no_optimizer_holds_is_named_on_the_eighth_row() -> None:
     """By its gradient, which is all that is seen of it."""
     trace = left_out_weight()
     (finding,) = told_by("stopped", trace)
     assert (finding.kind, finding.severity) == ("update_too_small", "warning")
     assert names_of([finding], trace) == [GRADIENT]
-    assert (finding.onset_step, finding.step) == (0, 11)
+    assert (finding.onset_step, finding.step) == (0, 7)
     assert finding.evidence["cause"] == "left out"
 
 

@@ -27,13 +27,13 @@ def _paused(*rows: range) -> Trace:
     return trace
 
 
-def test_a_weight_that_loses_its_gradient_is_named_on_the_eighth_row() -> None:
+def test_a_weight_that_loses_its_gradient_is_named_on_the_sixth_row() -> None:
     """With the step of the first gradient that was not there."""
     trace = unreached_weights()
     (finding,) = told_by("unreached", trace)
     assert (finding.kind, finding.severity) == ("update_too_small", "warning")
     assert names_of([finding], trace) == [GRADIENT] == trace.names("gradient")[6:7]
-    assert (finding.onset_step, finding.step) == (FIRST, FIRST + 7)
+    assert (finding.onset_step, finding.step) == (FIRST, FIRST + 5)
 
 
 def test_the_sentence_says_that_it_still_takes_part() -> None:
@@ -96,10 +96,10 @@ def test_what_is_no_path_from_the_input_lost_its_gradients_by_itself(first: int,
 
 
 def test_gradients_that_are_all_zero_are_critical_and_name_nobody() -> None:
-    """On the eighth row: nothing is learned from there on."""
+    """On the sixth row: nothing is learned from there on."""
     (finding,) = told_by("unreached", zero_gradients())
     assert (finding.kind, finding.severity) == ("vanishing_gradient", "critical")
-    assert (finding.series, finding.onset_step, finding.step) == (None, FIRST, FIRST + 7)
+    assert (finding.series, finding.onset_step, finding.step) == (None, FIRST, FIRST + 5)
 
 
 def test_the_sentence_says_that_the_loss_is_not_zero() -> None:
@@ -110,11 +110,18 @@ def test_the_sentence_says_that_the_loss_is_not_zero() -> None:
     )
 
 
-def test_seven_rows_of_zero_gradients_are_quiet() -> None:
+def test_gradients_that_were_never_other_than_zero_take_longer() -> None:
+    """The path from the loss is cut before the last layer: told on row 24, since the first."""
+    trace = zero_gradients(0)
+    (finding, *_) = told_by("unreached", trace)
+    assert (finding.kind, finding.onset_step, finding.step) == ("vanishing_gradient", 0, 23)
+
+
+def test_five_rows_of_zero_gradients_are_quiet() -> None:
     """Batches that have nothing to teach."""
     trace = healthy(120)
     for name in trace.names("gradient"):
-        trace.scale(name, np.where(np.isin(np.arange(120), range(FIRST, FIRST + 7)), 0.0, 1.0))
+        trace.scale(name, np.where(np.isin(np.arange(120), range(FIRST, FIRST + 5)), 0.0, 1.0))
     assert told_by("unreached", trace) == []
 
 

@@ -4,11 +4,11 @@ The place of a matrix' gradient or update, or of an activation, is its log2 rms 
 one's of its kind, and how far it has moved is told against the median move, so that what a batch, a
 rate or a loss does to all is not in it.
 
-- On 3 measured rows in a row it stands 3 octaves (an activation 2.5) and 6 scales above its usual
-  place, and an octave above its own centre, for where all others fall nobody rose: `gradient_spike`
-  for a gradient, `update_too_large` for an update, `explosion` for an activation other than the
-  deepest and attention logits; warnings. A gradient may do so on 8 rows within these scales. One
-  that moves alone has a wrong sum, a wrong scale or a group of its own.
+- On 3 measured rows in a row it stands 3 octaves (a gradient 3.5, an activation 2.5) and 6 scales
+  above its usual place, and an octave above its own centre, for where all others fall nobody rose:
+  `gradient_spike` for a gradient, `update_too_large` for an update, `explosion` for an activation
+  other than the deepest and attention logits; warnings. A gradient may do so on 12 rows within
+  these scales. One that moves alone has a wrong sum, a wrong scale or a group of its own.
 - On 20 rows a gradient or an activation other than the deepest stands 3 octaves below, though a
   quarter of its kind has stayed: `vanishing_gradient`, `representation_collapse`; warnings. What
   one layer loses is lost to all that comes after it, so that half of them may sink together.
@@ -66,7 +66,8 @@ NOBODY: Final[Indices] = np.zeros(0, np.int64)
 class LoneThresholds(Thresholds):
     """The numbers of the rules above."""
 
-    octaves: float = threshold(3.5, "octaves", "a tensor above its usual place among its peers")
+    octaves: float = threshold(3.0, "octaves", "an update above its usual place among its peers")
+    gradient_octaves: float = threshold(3.5, "octaves", "the same of a gradient")
     activation_octaves: float = threshold(2.5, "octaves", "the same of an activation")
     significance: float = threshold(6.0, "sigmas", "and beyond so many scales of that place")
     own_octaves: float = threshold(
@@ -230,6 +231,7 @@ class Lone:
         """Above their usual places [series]; outputs and attention logits grow from near
         zero as they learn."""
         octaves = np.full(layout.num_series, self._limits.octaves)
+        octaves[layout.kind_masks[GRADIENT]] = self._limits.gradient_octaves
         octaves[layout.kind_masks[ACTIVATION]] = self._limits.activation_octaves
         octaves[layout.is_output | layout.is_attention_logit] = np.inf
         return octaves

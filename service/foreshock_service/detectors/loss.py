@@ -79,7 +79,7 @@ class LossThresholds(Thresholds):
         guard=True,
     )
     often: int = threshold(
-        4, "count", "excursions that were told before the run's tail counts in full", guard=True
+        2, "count", "excursions that were told before the run's tail counts in full", guard=True
     )
     beyond_all_rows: int = threshold(5, "rows", "that are all larger than any of those before")
     beyond_all_share: float = threshold(0.1, "share", "of all progress that these undo")
@@ -300,7 +300,7 @@ class Loss:
 
     def _pass_by(self) -> None:
         """An excursion is over: what the run does by itself, told or not, is no news the next time.
-        The first that was told does not count, the fifth in full: a run that exceeds often needs
+        The first that was told does not count, the third in full: a run that exceeds often needs
         more."""
         weight = min(1.0, self._num_told / self._limits.often) if self._told else 1.0
         self._num_told += self._told

@@ -4,7 +4,7 @@
   6 measured rows in a row, and on twice as many as it ever paused for before, while its gradient is
   neither zero nor absent and another matrix moves. It is no longer in the optimizer, its rate is
   nought, or what is written into it is taken back. Names the matrices, first in the flow first.
-- `update_too_small`, a warning: a matrix has a gradient on 12 rows, and neither it nor its update
+- `update_too_small`, a warning: a matrix has a gradient on 8 rows, and neither it nor its update
   is ever measured, though others are: no optimizer that is watched holds it. Names the matrices.
 - The first of all weights at once, of which nobody is named: none moves on 10 rows, and on twice as
   many as lay between two steps before, or on 24 at the most or where none has ever moved. Steps are
@@ -54,7 +54,7 @@ class StoppedThresholds(Thresholds):
     )
     never_rows: int = threshold(24, "rows", "the same where none has ever moved")
     left_out_rows: int = threshold(
-        12, "rows", "so long must a matrix have a gradient that no optimizer makes use of"
+        8, "rows", "so long must a matrix have a gradient that no optimizer makes use of"
     )
 
 

@@ -1,12 +1,12 @@
 """Unreached: weights to which no gradient comes any more.
 
 - `update_too_small`, a warning: a matrix that had a gradient on 24 rows has none, absent and not
-  zero, on 8 rows on which others have theirs, and on twice as many as it ever came back from, while
+  zero, on 6 rows on which others have theirs, and on twice as many as it ever came back from, while
   its module still runs. It was frozen, or left out of the graph. Names the matrices.
 - `vanishing_gradient`, a warning: the same of two matrices or more that are all that lies before
   them on the way from the input. The path is cut behind the last of them, which is named first.
-- `vanishing_gradient`, critical: all gradients have been exactly zero on 8 rows, though there were
-  others before and the loss is not zero. Names nobody.
+- `vanishing_gradient`, critical: all gradients have been exactly zero on 6 rows, or on 24 if there
+  were others on fewer than 24 rows before, and the loss is not zero. Names nobody.
 
 What is frozen from the start has no gradient at all; a module that does not run, as an expert that
 is not chosen or the head of another task, needs none; rows without any gradient say nothing, nor do
@@ -42,7 +42,7 @@ NAME: Final = "unreached"
 class UnreachedThresholds(Thresholds):
     """The numbers of the rules above."""
 
-    rows: int = threshold(8, "rows", "so long must a gradient be absent, or all of them zero")
+    rows: int = threshold(6, "rows", "so long must a gradient be absent, or all of them zero")
     longest: float = threshold(
         2.0, "times", "and beyond the longest pause that it came back from", guard=True
     )
@@ -85,12 +85,13 @@ class Unreached:
         if any_of(baselines.row.abs_max[matrices] > 0) or baselines.row.bad[matrices].any():
             self._zero_rows = 0
             return []
-        if loss == 0 or not had.max() >= self._limits.had_rows:
+        if loss == 0:
             return []
         if self._zero_rows == 0:
             self._zero_since = frame.step
         self._zero_rows += 1
-        if self._zero_rows < self._limits.rows:
+        limits = self._limits
+        if self._zero_rows < (limits.rows if had.max() >= limits.had_rows else limits.had_rows):
             return []
         return [
             run_finding(

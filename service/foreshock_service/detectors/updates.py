@@ -57,7 +57,7 @@ BEYOND: Final = 1.1
 """Times the largest rate of the warm-up: updates at such a rate are no measure of usual ones."""
 OF_ADAM_FAMILY: Final = ("adam", "lion", "muon", "lamb", "rmsprop")
 OF_THE_WEIGHT: Final = ("muon", "lamb")
-"""Of that family, those whose updates have the size of the matrix or the weight, and not of a rate."""
+"""Of that family, those whose updates have the size of the matrix or of the weight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
