@@ -177,3 +177,24 @@ def test_a_doubtful_change_that_does_not_go_on_becomes_a_habit() -> None:
 def test_twice_what_is_allowed_is_told_at_once() -> None:
     """There is no doubt."""
     assert [f.step for f in told_by("identity", doubtful_weight([(FIRST, 2.1)]))] == [FIRST]
+
+
+@pytest.mark.parametrize(("updates", "is_told"), [(60.0, False), (150.0, True)])
+def test_weights_that_often_move_beyond_their_updates_must_leap_further(
+    updates: float, is_told: bool
+) -> None:
+    """Outer steps that move one and a half updates on four rows: then twenty allowances are none of
+    memory's doing, fifty are."""
+    trace = small_updates(120)
+    name = "weight:blocks.0.attn.qkv.weight"
+
+    def move(name: str, updates: float, step: int) -> None:
+        own = float(trace.stats[step, trace.index(name), 2])
+        size = float(trace.stats[step, trace.index(name.replace("weight:", "update:")), 2])
+        trace.scale(name, 1.0 + updates * size / own + 0.003 * updates / 3.0, step)
+
+    for step in (12, 20, 28, 36):
+        move(name, 2.0, step)
+    move(WEIGHT, updates, FIRST)
+    found = told_by("identity", trace)
+    assert [(f.step, *names_of([f], trace)) for f in found] == [(FIRST, WEIGHT)] * is_told

@@ -14,8 +14,9 @@ twice as much as this weight ever did before; by as much again, or on two rows i
   first time; and half or more of the matrices at once, or half of all weights by any more than
   their update, which is a checkpoint, a new initialisation or an outer step and not a fault of
   memory: the loss tells whether it did harm. Where a weight has moved by more than its update
-  before, which was neither told nor all weights at once, something else than the optimizer writes
-  them, and one must leap 3 times as far. The newest 4 rows are no habit yet: a fault may grow.
+  before, and not all weights at once, something else than the optimizer writes them, and one must
+  leap 3 times as far, and 3 times 10 allowances where they did so on 4 rows. The newest 4 rows are
+  no habit yet: a fault may grow.
 
 Source: the identity is arithmetic; the slack covers statistics that were rounded to 10 bits.
 """
@@ -61,6 +62,12 @@ class IdentityThresholds(Thresholds):
     above_others: float = threshold(
         3.0, "times", "beyond the largest that any weight has shown, if it was more than its update"
     )
+    often_rows: int = threshold(
+        4,
+        "rows",
+        "on which weights moved beyond their updates: then the most is a habit",
+        guard=True,
+    )
     largest_habit: float = threshold(
         10.0, "times", "the allowed change: no run is in the habit of more", guard=True
     )
@@ -98,6 +105,7 @@ class Identity:
         self._step = -1
         self._attempt = -1
         self._largest = 0.0
+        self._num_moved = 0
         self._lately: deque[float] = deque([0.0] * self._limits.lately_rows)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -128,7 +136,10 @@ class Identity:
         self._lately.append(largest)
         before = self._lately.popleft()
         if before * self._limits.updates > self._limits.rewritten:
-            self._largest = max(self._largest, min(before, self._limits.largest_habit))
+            self._num_moved += 1
+            most = self._limits.largest_habit
+            often = self._num_moved >= self._limits.often_rows
+            self._largest = most if often else max(self._largest, min(before, most))
 
     def _remember(self, row: Row, weights: Indices) -> None:
         """A weight that was not measured on this row cannot be compared on the next."""
@@ -256,12 +267,14 @@ class Identity:
             "last": self._last.state(),
             "place": [self._step, self._attempt],
             "habits": [self._largest, *self._lately],
+            "moved": self._num_moved,
         }
 
     def restore(self, state: State) -> None:
         """Take up a state."""
         self._last.restore(state["last"])
         self._step, self._attempt = (int(n) for n in state["place"])
+        self._num_moved = int(state["moved"])
         self._largest, *lately = (float(x) for x in state["habits"])
         self._lately = deque(
             ([0.0] * self._limits.lately_rows + lately)[-self._limits.lately_rows :]
