@@ -16,6 +16,8 @@ WEIGHT: Final = f"weight:{LAYER}.weight"
 GRADIENT: Final = f"gradient:{LAYER}.weight"
 UPDATE: Final = f"update:{LAYER}.weight"
 FIRST: Final = 60
+SUNK: Final = 61
+"""The first row on which `sunk_logits` are more than two below nought."""
 """The row at which most faults begin."""
 
 
@@ -193,6 +195,25 @@ def on_a_grid(num_tensors: int = 3, *, steps: int = 7) -> Trace:
         counts = np.random.default_rng(5).integers(1, steps + 1, 120 - FIRST)
         for statistic, sign in (("std", 0.3), ("min", -1.0), ("max", 1.0)):
             trace.put(name, statistic, sign * counts * 2.0**-36, slice(FIRST, None))
+    return trace
+
+
+def rising_gradient(*, num_rows: int = 60, straight: bool = True) -> Trace:
+    """The gradient of a layer rises on each of some rows: by its first size, or by a sixteenth."""
+    trace = healthy(120)
+    trace.scalars["loss"] = 2.0 + 0.1 * np.sin(np.arange(120))
+    rows = np.clip(np.arange(120), 0, num_rows)
+    size = 1.0 + rows if straight else 1.0625**rows
+    trace.put(f"gradient:{LAYER}.weight", "std", 1e-3 * size, slice(None))
+    trace.put(f"gradient:{LAYER}.weight", "mean", 0.0, slice(None))
+    return trace
+
+
+def sunk_logits(least: float = -20.0) -> Trace:
+    """log Z falls by a tenth a row, to `least`, while the loss falls as well."""
+    trace = healthy(120)
+    trace.scalars["loss"] = np.linspace(8.0, 2.0, 120)
+    trace.scalars["log_z"] = np.maximum(4.0 - 0.1 * np.arange(120), least)
     return trace
 
 
@@ -413,6 +434,7 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "rate": decayed_below_zero,
     "early": early_jump,
     "growth": _growing_weight,
+    "steady": rising_gradient,
     "spike": _spiking_gradient,
     "lone": lonely_update,
     "optimizer_health": lost_rate,

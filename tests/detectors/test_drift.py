@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.detectors.faults import drifting_logits
+from tests.detectors.faults import SUNK, drifting_logits, sunk_logits
 from tests.detectors.traces import Trace, healthy, names_of, told_by
 
 ROWS = np.arange(400)
@@ -29,6 +29,20 @@ def test_a_level_that_keeps_moving_is_told() -> None:
 def test_a_level_that_sinks_is_told_as_well() -> None:
     """A softmax feels neither direction."""
     assert told_by("drift", _with_log_z(10.0 - 0.08 * np.maximum(ROWS - 200, 0))) != []
+
+
+def test_a_level_below_nought_is_told_though_the_loss_falls() -> None:
+    """Margins that grow make it larger: the eighth row beyond two below nought tells."""
+    trace = sunk_logits()
+    found = told_by("drift", trace)
+    assert [f.series is None for f in found[:2]] == [True, False]
+    assert (found[0].onset_step, found[0].step) == (SUNK, SUNK + 7)
+
+
+def test_a_level_that_a_penalty_takes_to_nought_is_quiet() -> None:
+    """A z-loss holds it there."""
+    trace = sunk_logits(least=0.0)
+    assert told_by("drift", trace) == []
 
 
 def test_a_level_that_moves_while_the_loss_falls_is_quiet() -> None:

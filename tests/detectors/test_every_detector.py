@@ -22,6 +22,7 @@ from tests.detectors.faults import (
     never_reached,
     rarely_measured_collapse,
     skipped_steps,
+    sunk_logits,
     zero_gradients,
 )
 from tests.detectors.traces import Trace, healthy, only, renamed, told_by
@@ -98,6 +99,7 @@ def _restarted_after_every_row(detector: str, trace: Trace) -> list[Finding]:
         ("precision", skipped_steps),
         ("loss", lifted_losses),
         ("identity", doubtful_weight),
+        ("drift", sunk_logits),
         ("spike", jumping_activation),
     ],
 )

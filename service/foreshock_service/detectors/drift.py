@@ -5,6 +5,9 @@ than 1.2 and by 20 % over 96 rows, in the later half by as much as in the earlie
 a row, while the loss gained less than a tenth of all its progress before. A softmax does not feel
 a common shift, so nothing holds it back but rounding: in bfloat16 logits of 100 have steps of 0.5.
 
+Or it lies by more than 2 below its start and below nought on 8 rows, whatever the loss does:
+margins that grow make it larger, and a z-loss takes it to nought and no further.
+
 A classifier's log Z grows as it becomes sure of its answers: then its loss falls, or, once the loss
 is below a tenth of its start, the margins grow without a use for them, like the logarithm of time.
 
@@ -47,7 +50,9 @@ class DriftThresholds(Thresholds):
     sure_share: float = threshold(
         0.1, "share", "of the first losses: below it, a classifier is only sure", guard=True
     )
-    start_rows: int = threshold(10, "rows", "losses that make the start")
+    start_rows: int = threshold(10, "rows", "losses, and log Z, that make the start")
+    sunk: float = threshold(2.0, "value", "log Z below its start, and below nought")
+    sunk_rows: int = threshold(8, "rows", "so long must it lie there")
 
 
 class Drift:
@@ -63,6 +68,8 @@ class Drift:
         self._start = Window(self._limits.start_rows)
         self._rows = 0
         self._since = 0
+        self._log_z_start = Window(self._limits.start_rows)
+        self._sunk_rows, self._sunk_since = 0, 0
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -73,6 +80,10 @@ class Drift:
         self._loss.add(loss)
         if len(self._start) < self._limits.start_rows:
             self._start.add(loss)
+            self._log_z_start.add(log_z)
+        if self._sinks(frame, log_z):
+            start = self._log_z_start.median()
+            return self._told(frame, baselines, log_z, start, self._sunk_since)
         if len(self._log_z) < self._limits.window_rows:
             return []
         start = self._start.median()
@@ -96,6 +107,22 @@ class Drift:
         self._rows += 1
         if self._rows < self._limits.rows:
             return []
+        return self._told(frame, baselines, now, then, self._since)
+
+    def _sinks(self, frame: Frame, log_z: float) -> bool:
+        """Whether log Z has lain far below its start, and below nought, for long enough."""
+        limits = self._limits
+        if log_z >= min(self._log_z_start.median(), 0.0) - limits.sunk:
+            self._sunk_rows = 0
+            return False
+        if self._sunk_rows == 0:
+            self._sunk_since = frame.step
+        self._sunk_rows += 1
+        return self._sunk_rows >= limits.sunk_rows
+
+    def _told(
+        self, frame: Frame, baselines: Baselines, now: float, then: float, since: int
+    ) -> list[Finding]:
         layout = baselines.layout
         found = [
             run_finding(
@@ -106,8 +133,8 @@ class Drift:
                 statistic="log_z",
                 value=now,
                 baseline=then,
-                score=moved,
-                onset_step=self._since,
+                score=abs(now - then),
+                onset_step=since,
             )
         ]
         return found + series_findings(
@@ -120,7 +147,7 @@ class Drift:
             statistic="rms",
             value=baselines.row.rms,
             baseline=np.exp2(baselines.value("slow")),
-            since=np.full(layout.num_series, self._since, np.int64),
+            since=np.full(layout.num_series, since, np.int64),
         )
 
     def state(self) -> State:
@@ -130,6 +157,8 @@ class Drift:
             "loss": self._loss.state(),
             "start": self._start.state(),
             "streak": [self._rows, self._since],
+            "log_z_start": self._log_z_start.state(),
+            "sunk": [self._sunk_rows, self._sunk_since],
         }
 
     def restore(self, state: State) -> None:
@@ -138,6 +167,8 @@ class Drift:
         self._loss.restore(state["loss"])
         self._start.restore(state["start"])
         self._rows, self._since = state["streak"]
+        self._log_z_start.restore(state["log_z_start"])
+        self._sunk_rows, self._sunk_since = state["sunk"]
 
 
 def _levels(window: Window, rows: int) -> tuple[float, float, float]:

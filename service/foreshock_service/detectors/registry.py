@@ -30,6 +30,7 @@ from foreshock_service.detectors.replicas import Replicas
 from foreshock_service.detectors.saturation import Saturation
 from foreshock_service.detectors.shift import Shift
 from foreshock_service.detectors.spike import Spike
+from foreshock_service.detectors.steady import Steady
 from foreshock_service.detectors.stopped import Stopped
 from foreshock_service.detectors.symmetry import Symmetry
 from foreshock_service.detectors.unreached import Unreached
@@ -44,6 +45,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "rate": Rate,
     "early": Early,
     "growth": Growth,
+    "steady": Steady,
     "spike": Spike,
     "lone": Lone,
     "optimizer_health": OptimizerHealth,

@@ -77,6 +77,8 @@ def _growth(incident: Incident) -> str:
         return _depth(incident)
     if incident.evidence.get("statistic") == "place":
         return place(incident, "output")
+    if incident.evidence.get("statistic") == "steady":
+        return _steady(incident)
     where = f"from step {incident.onset_step}"
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
         return f"{subject(incident)} left its baseline{_peak(incident)}"
@@ -84,6 +86,16 @@ def _growth(incident: Incident) -> str:
     if ratio is None or ratio <= 1:
         return f"{subject(incident)} left its baseline {where}"
     return f"{subject(incident)} grew {times(ratio)} above its baseline {where}"
+
+
+def _steady(incident: Incident) -> str:
+    value, first = number(incident, "value"), number(incident, "baseline")
+    size = "" if not value or not first else f", to {times(value / first)}"
+    adds = ": they add up" if incident.evidence.get("cause") == "adds up" else ""
+    return (
+        f"Gradients of {incident.group or 'the weights'} rise on each row since step "
+        f"{incident.onset_step}{size}{adds}"
+    )
 
 
 def _depth(incident: Incident) -> str:

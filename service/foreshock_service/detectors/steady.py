@@ -1,0 +1,127 @@
+"""Steady rises: gradients that are larger on each row than on the one before.
+
+`explosion`, a warning: the gradient of a matrix has risen on 48 measured rows one after another (a
+fall by less than 3 % counts as a rise) and is 8 times as large as on the first of them, not by one
+leap, while the loss does not fall. Batches differ, and so do their gradients: what rises on each row is summed up
+over the rows, or feeds itself. Of a rise along a straight line the sentence says that the gradients
+add up, as those do that nobody clears; one that feeds itself is steeper from row to row.
+
+Skipped steps say nothing. Names the matrices that rose the furthest, the first in the flow of those
+that rose alike.
+Source: ours. Sound runs, of one batch of all data too, reach 8 times within 30 rows of their start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from foreshock.wire import FrameFlag
+
+from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.emit import by_size_then_flow, series_findings
+from foreshock_service.detectors.layout import GRADIENT
+from foreshock_service.detectors.memory import SeriesMemory
+from foreshock_service.detectors.protocol import State
+from foreshock_service.detectors.row import any_of
+from foreshock_service.detectors.thresholds import Thresholds, threshold
+from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.domain.frames import Frame
+
+NAME: Final = "steady"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteadyThresholds(Thresholds):
+    """The numbers of the rule above."""
+
+    rows: int = threshold(48, "rows", "on each of which the gradient rises")
+    factor: float = threshold(8.0, "times", "the gradient on the first of them")
+    each_half: float = threshold(
+        1.2, "times", "in the first half of the rows and since: one leap is no rise", guard=True
+    )
+    kept: float = threshold(0.97, "share", "of the row before: less is a fall", guard=True)
+    steepening: float = threshold(
+        2.0,
+        "times",
+        "the rise of the first half: more in the second is no straight line",
+        guard=True,
+    )
+
+
+class Steady:
+    """Counts the rows on which each matrix' gradient rises."""
+
+    name = NAME
+    thresholds = SteadyThresholds
+
+    def __init__(self, limits: SteadyThresholds | None = None) -> None:
+        self._limits = limits or SteadyThresholds()
+        self._rise = SeriesMemory("last", "rows", "first", "halfway", "since")
+
+    def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
+        """Findings of this row."""
+        layout, row, limits, rise = baselines.layout, baselines.row, self._limits, self._rise
+        rise.align(layout)
+        matrices = layout.matrices[GRADIENT]
+        now, last = row.rms[matrices], rise["last"][matrices]
+        there = now > 0
+        if frame.flags & FrameFlag.SKIPPED or not any_of(there):
+            return []
+        rises = there & (now > limits.kept * last)
+        rows = np.where(rises, np.fmax(rise["rows"][matrices], 0.0) + 1.0, 0.0)
+        begins = there & ~rises
+        for name, values, where in (
+            ("last", now, there),
+            ("rows", rows, there),
+            ("first", now, begins),
+            ("since", np.full(matrices.size, float(frame.step)), begins),
+            ("halfway", now, there & (rows == limits.rows // 2)),
+        ):
+            if any_of(where):
+                rise[name][matrices[where]] = values[where]
+        if rows.max() < limits.rows or baselines.progress.falls:
+            return []
+        first, halfway = rise["first"][matrices], rise["halfway"][matrices]
+        steady = there & (rows >= limits.rows) & (now > limits.factor * first)
+        steady &= (halfway > limits.each_half * first) & (now > limits.each_half * halfway)
+        if not any_of(steady):
+            return []
+        told = np.zeros(layout.num_series, np.bool_)
+        told[matrices] = steady
+        octaves = np.log2(row.rms / rise["first"])
+        foremost = int(
+            np.argmin(np.where(told, by_size_then_flow(told, octaves, layout.flow), np.inf))
+        )
+        return series_findings(
+            frame,
+            told,
+            order=by_size_then_flow(told, octaves, layout.flow),
+            detector=NAME,
+            kind="explosion",
+            severity=Severity.WARNING,
+            statistic="steady",
+            value=row.rms,
+            baseline=rise["first"],
+            score=octaves,
+            since=np.nan_to_num(rise["since"]).astype(np.int64),
+            evidence={
+                "rows": int(rise["rows"][foremost]),
+                "cause": "adds up" if self._is_line(foremost, row.rms[foremost]) else "rises",
+            },
+        )
+
+    def _is_line(self, series: int, now: float) -> bool:
+        """Whether the second half of the rows rose no more than the first."""
+        first, halfway = self._rise["first"][series], self._rise["halfway"][series]
+        return bool(now - halfway < self._limits.steepening * (halfway - first))
+
+    def state(self) -> State:
+        """The rises."""
+        return {"rise": self._rise.state()}
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._rise.restore(state["rise"])

@@ -1,0 +1,70 @@
+"""Steady rises: gradients that are larger on each row than on the one before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.detectors.faults import LAYER, rising_gradient
+from tests.detectors.traces import changes_of, names_of, told_by
+
+GRADIENT = f"gradient:{LAYER}.weight"
+
+
+def test_a_gradient_that_rises_on_each_row_is_told_on_the_forty_eighth() -> None:
+    """With the first of them as its onset, by name."""
+    trace = rising_gradient()
+    finding = told_by("steady", trace)[0]
+    assert (finding.kind, finding.severity) == ("explosion", "warning")
+    assert names_of([finding], trace) == [GRADIENT]
+    assert (finding.onset_step, finding.step) == (0, 48)
+
+
+def test_the_sentence_says_that_gradients_add_up() -> None:
+    """As those do that nobody clears: along a straight line, to 49 times."""
+    (opened, *_) = changes_of(rising_gradient())
+    assert opened.sentence.startswith(
+        f"Gradients of {LAYER} rise on each row since step 0, to 49.0x: they add up"
+    )
+
+
+def test_a_rise_that_becomes_steeper_does_not_add_up() -> None:
+    """It feeds itself."""
+    finding = told_by("steady", rising_gradient(straight=False))[0]
+    assert finding.evidence["cause"] == "rises"
+
+
+def test_a_rise_that_ends_before_is_quiet() -> None:
+    """A start from nought takes some rows."""
+    trace = rising_gradient(num_rows=40)
+    trace.put(GRADIENT, "std", 1e-3, slice(44, None))
+    assert told_by("steady", trace) == []
+
+
+def test_one_leap_is_no_rise() -> None:
+    """A new level that stays, of one batch of all data."""
+    trace = rising_gradient(num_rows=0)
+    trace.put(GRADIENT, "std", 1e-2, slice(20, None))
+    assert told_by("steady", trace) == []
+
+
+def test_a_single_fall_begins_anew() -> None:
+    """Batches that differ make gradients that do."""
+    trace = rising_gradient(num_rows=90)
+    trace.put(GRADIENT, "std", 1e-3, slice(30, 31))
+    assert told_by("steady", trace)[0].onset_step == 30
+
+
+@pytest.mark.parametrize("factor", [0.07, 0.1])
+def test_little_of_a_rise_is_quiet(factor: float) -> None:
+    """Seven times is less than eight, however long it takes."""
+    trace = rising_gradient()
+    trace.put(GRADIENT, "std", 1e-3 * np.minimum(1.0 + factor * np.arange(120), 7.0), slice(None))
+    assert told_by("steady", trace) == []
+
+
+def test_a_rise_while_the_loss_falls_is_quiet() -> None:
+    """It is learning that makes it."""
+    trace = rising_gradient()
+    trace.scalars["loss"] = 8.0 * 0.97 ** np.arange(120)
+    assert told_by("steady", trace) == []
