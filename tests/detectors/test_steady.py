@@ -66,5 +66,5 @@ def test_little_of_a_rise_is_quiet(factor: float) -> None:
 def test_a_rise_while_the_loss_falls_is_quiet() -> None:
     """It is learning that makes it."""
     trace = rising_gradient()
-    trace.scalars["loss"] = 8.0 * 0.97 ** np.arange(120)
+    trace.scalars["loss"] = np.asarray(8.0 * 0.97 ** np.arange(120), np.float64)
     assert told_by("steady", trace) == []

@@ -2,9 +2,9 @@
 
 `explosion`, a warning: the gradient of a matrix has risen on 48 measured rows one after another (a
 fall by less than 3 % counts as a rise) and is 8 times as large as on the first of them, not by one
-leap, while the loss does not fall. Batches differ, and so do their gradients: what rises on each row is summed up
-over the rows, or feeds itself. Of a rise along a straight line the sentence says that the gradients
-add up, as those do that nobody clears; one that feeds itself is steeper from row to row.
+leap, while the loss does not fall. Batches differ, and so do their gradients: what rises on each
+row is summed up over the rows, or feeds itself. Of a rise along a straight line the sentence says
+that the gradients add up, as those do that nobody clears; one that feeds itself becomes steeper.
 
 Skipped steps say nothing. Names the matrices that rose the furthest, the first in the flow of those
 that rose alike.
