@@ -39,8 +39,9 @@ def corrupt_weight() -> Trace:
 def doubtful_weight(
     changes: Iterable[tuple[int, float]] = ((FIRST, 1.5), (FIRST + 1, 1.5)),
 ) -> Trace:
-    """On some rows a weight changes by so many times what its update allows, and stays there."""
+    """On some rows a gain changes by so many times what its update allows, and stays there."""
     trace = small_updates(120)
+    trace.describe(WEIGHT, shape=(1024,))
     for row, allowances in changes:
         own = float(trace.stats[row - 1, trace.index(WEIGHT), 2])
         update = float(trace.stats[row, trace.index(UPDATE), 2])

@@ -47,12 +47,13 @@ def test_one_flipped_bit_shows_in_the_largest_element() -> None:
     assert [f.step for f in told_by("identity", trace)] == [FIRST]
 
 
-def test_an_update_that_was_taken_across_the_corruption_gives_it_away() -> None:
-    """Where the corruption counts as an update, that update has no gradient to explain it."""
+def test_an_update_that_leaps_without_its_gradient_is_too_large() -> None:
+    """Its moments were written, or it was taken across what was written into the weight."""
     trace = corrupt_weight()
     trace.scale(f"update:{LAYER}.weight", np.where(np.arange(120) == FIRST, 3000.0, 1.0))
-    found = told_by("identity", trace)
-    assert [(f.step, *names_of([f], trace)) for f in found] == [(FIRST, WEIGHT)]
+    (finding,) = told_by("identity", trace)
+    assert (finding.kind, finding.step) == ("update_too_large", FIRST)
+    assert names_of([finding], trace) == [f"update:{LAYER}.weight"]
 
 
 def test_a_large_update_with_its_gradient_is_quiet() -> None:
@@ -160,7 +161,7 @@ def test_what_no_update_allowed_is_no_measure() -> None:
 
 
 def test_a_doubtful_change_is_told_if_it_goes_on() -> None:
-    """One and a half times what is allowed, on two rows in a row."""
+    """A gain, by one and a half times what is allowed, on two rows in a row."""
     trace = doubtful_weight()
     (finding,) = told_by("identity", trace)
     assert (finding.step, *names_of([finding], trace)) == (FIRST + 1, WEIGHT)
@@ -175,8 +176,11 @@ def test_a_doubtful_change_that_does_not_go_on_becomes_a_habit() -> None:
 
 
 def test_twice_what_is_allowed_is_told_at_once() -> None:
-    """There is no doubt."""
+    """There is no doubt, and of a matrix none from one on."""
     assert [f.step for f in told_by("identity", doubtful_weight([(FIRST, 2.1)]))] == [FIRST]
+    trace = doubtful_weight([(FIRST, 1.5)])
+    trace.describe(WEIGHT, shape=(32, 32))
+    assert [f.step for f in told_by("identity", trace)] == [FIRST]
 
 
 @pytest.mark.parametrize(("updates", "is_told"), [(60.0, False), (150.0, True)])
@@ -198,3 +202,11 @@ def test_weights_that_often_move_beyond_their_updates_must_leap_further(
     move(WEIGHT, updates, FIRST)
     found = told_by("identity", trace)
     assert [(f.step, *names_of([f], trace)) for f in found] == [(FIRST, WEIGHT)] * is_told
+
+
+def test_a_weight_with_nan_in_it_is_left_to_others() -> None:
+    """What is left of it has another size, and that is not what went wrong."""
+    trace = corrupt_weight()
+    trace.put(WEIGHT, "nan_count", 3, slice(FIRST, None))
+    assert told_by("identity", trace) == []
+    assert opened(trace)[0].kind == "non_finite"

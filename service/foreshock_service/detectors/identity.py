@@ -3,12 +3,13 @@
 Between two successive steps a weight changes by its update, so by the triangle inequality its l2,
 its largest absolute value and the size of its mean can change by no more than those of the update.
 `weight_corruption`: one of the three changes by more than 3 updates and 0.3 % of the weight, and by
-twice as much as this weight ever did before; by as much again, or on two rows in a row.
+twice as much as this weight ever did before; a bias or a gain by twice that, or on two rows in a
+row.
 
-- A client that takes a weight's update from one step's end to the next one's sees a corruption in
-  between as an update: so also a tensor whose update leaps by 4 octaves and 10 scales beyond its
-  peak while its own gradient and the median update stay within an octave.
-- Critical when the weight changed by a quarter or more.
+- `update_too_large`, a warning: a tensor's update leaps by 4 octaves and 10 scales beyond its peak
+  while its own gradient and the median update stay within an octave. Its moments or its rate were
+  written; or, of a client that counts what happens between two steps as an update, the weight.
+- Corruption is critical when the weight changed by a quarter or more.
 - Quiet: the first 8 rows, which are learned from; rows that do not follow their predecessor step by
   step (gaps, restarts, sampled logs); weights that habitually do so (clipped, averaged) after the
   first time; and half or more of the matrices at once, or half of all weights by any more than
@@ -54,7 +55,7 @@ class IdentityThresholds(Thresholds):
         0.003, "share", "and by so much of its own size, for statistics that were rounded"
     )
     sure_excess: float = threshold(
-        2.0, "times", "the allowed change, which tells on one row; less must go on for two"
+        2.0, "times", "what is allowed, of a bias or a gain on one row; less must go on for two"
     )
     above_habit: float = threshold(
         2.0, "times", "beyond the largest excess that this weight has shown before"
@@ -127,7 +128,7 @@ class Identity:
             self._learn_habits(float(excess.max()))
         if not found:
             leapt = self._leapt(baselines)
-            found = self._found(frame, baselines, leapt, excess, leapt) if any_of(leapt) else []
+            found = self._leaps(frame, baselines, leapt, excess) if any_of(leapt) else []
         self._remember(row, weights)
         return found
 
@@ -167,6 +168,9 @@ class Identity:
         of_mean = np.abs(row.mean[weight] - last["mean"][weight]) / allowed
         # No update and no change is 0 / 0: nothing that could not be.
         largest = np.fmax(np.fmax(np.fmax(of_rms, of_max), of_mean), 0.0)
+        # What is left of a tensor with NaN in it is no measure of all of it.
+        if any_of(row.bad):
+            largest[row.bad[weight] | row.bad[update]] = 0.0
         return np.asarray(np.minimum(largest, _LARGEST))
 
     def _broken(
@@ -183,7 +187,9 @@ class Identity:
         weight = layout.updated
         habit = np.fmax(last["habit"][weight], 0.0)
         known = last["rows"][weight] >= limits.first_rows
-        judged = broken & known & ((excess > limits.sure_excess) | (doubtful > 0))
+        # A vector is a few numbers, and an average or a rounding may move each of them once.
+        sure = layout.is_matrix[weight] | (excess > limits.sure_excess) | (doubtful > 0)
+        judged = broken & known & sure
         waits = broken & known & ~judged
         fresh = np.zeros(layout.num_series, np.bool_)
         usual = np.maximum(limits.above_habit * habit, limits.above_others * self._largest)
@@ -228,10 +234,7 @@ class Identity:
         together: Bools,
     ) -> list[Finding]:
         layout = baselines.layout
-        matrices, limits = layout.matrices[WEIGHT].size, self._limits
-        if together.sum() > max(limits.global_least, limits.global_share * matrices):
-            return []
-        if self._rewritten(baselines, excess):
+        if self._is_everywhere(baselines, together, excess):
             return []
         before, now = self._last["rms"][which], baselines.row.rms[which]
         change = np.abs(now - before) / np.where(before > 0, before, np.nan)
@@ -252,6 +255,35 @@ class Identity:
             baseline=self._last["rms"],
             score=np.minimum(everywhere, 1e6),
         )
+
+    def _leaps(
+        self, frame: Frame, baselines: Baselines, which: Bools, excess: Floats
+    ) -> list[Finding]:
+        layout = baselines.layout
+        if self._is_everywhere(baselines, which, excess):
+            return []
+        updates = np.zeros(layout.num_series, np.bool_)
+        updates[layout.update_of[which]] = True
+        deviation = baselines.deviation()
+        return series_findings(
+            frame,
+            updates,
+            order=-deviation,
+            detector=NAME,
+            kind="update_too_large",
+            severity=Severity.WARNING,
+            statistic="rms",
+            value=baselines.row.rms,
+            baseline=np.exp2(baselines.value("centre")),
+            score=deviation,
+        )
+
+    def _is_everywhere(self, baselines: Baselines, together: Bools, excess: Floats) -> bool:
+        """Whether so many weights moved that no single one did."""
+        limits, matrices = self._limits, baselines.layout.matrices[WEIGHT].size
+        if together.sum() > max(limits.global_least, limits.global_share * matrices):
+            return True
+        return self._rewritten(baselines, excess)
 
     def _rewritten(self, baselines: Baselines, excess: Floats) -> bool:
         """Whether something other than the optimizer has moved most of the weights."""
