@@ -58,8 +58,8 @@ def rank_of(kind: str) -> int:
 
 def is_news(kind: str, shown: Collection[str]) -> bool:
     """Whether a kind that joins is told: it is graver than all that the incident has shown, or the
-    first to explain what were nothing but symptoms."""
-    if kind not in SYMPTOMS and SYMPTOMS.issuperset(shown):
+    first, of those that are no mild ones, to explain what were nothing but symptoms."""
+    if kind not in SYMPTOMS and rank_of(kind) > 0 and SYMPTOMS.issuperset(shown):
         return True
     return rank_of(kind) > max((rank_of(other) for other in shown), default=-1)
 
