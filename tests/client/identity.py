@@ -41,8 +41,8 @@ class Watched:
 class Loop:
     """One run of a case. Not watched, the handles that it gives do nothing.
 
-    `planted` makes the smallest change that a weight can have after the first step, about 1e-7 of
-    it in float32: the comparison must tell it.
+    `planted` makes the smallest change that the elements of a weight can have after the first step,
+    about 1e-7 of them in float32: the comparison must tell it.
     """
 
     def __init__(self, *, watched: bool, planted: bool = False) -> None:
@@ -104,8 +104,8 @@ class Loop:
         model = next(item for item in self._kept if isinstance(item, nn.Module))
         weight = next(model.parameters()).detach()
         real = torch.view_as_real(weight) if weight.is_complex() else weight
-        first = real[(0,) * real.dim()]
-        first.copy_(torch.nextafter(first, torch.full_like(first, 9.0)))
+        # Of all its elements: that of a single one may be lost in the rounding of what follows.
+        real.copy_(torch.nextafter(real, torch.full_like(real, 9.0)))
 
 
 def _pieces(value: Any, path: str) -> Iterator[tuple[str, bytes]]:

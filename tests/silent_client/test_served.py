@@ -20,6 +20,7 @@ model = torch.nn.Linear(3, 2)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 watch = foreshock.watch(model, optimizer, run="killed", batch_seconds=0.1)
 for step in range(10_000):
+    optimizer.zero_grad()
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     watch.step(loss=1.0)
