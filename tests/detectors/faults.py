@@ -16,9 +16,9 @@ WEIGHT: Final = f"weight:{LAYER}.weight"
 GRADIENT: Final = f"gradient:{LAYER}.weight"
 UPDATE: Final = f"update:{LAYER}.weight"
 FIRST: Final = 60
+"""The row at which most faults begin."""
 SUNK: Final = 61
 """The first row on which `sunk_logits` are more than two below nought."""
-"""The row at which most faults begin."""
 
 
 def small_updates(num_rows: int = 200) -> Trace:
@@ -205,8 +205,8 @@ def rising_gradient(*, num_rows: int = 60, straight: bool = True) -> Trace:
     trace.scalars["loss"] = 2.0 + 0.1 * np.sin(np.arange(120))
     rows = np.clip(np.arange(120), 0, num_rows)
     size = 1.0 + rows if straight else 1.0625**rows
-    trace.put(f"gradient:{LAYER}.weight", "std", 1e-3 * size, slice(None))
-    trace.put(f"gradient:{LAYER}.weight", "mean", 0.0, slice(None))
+    trace.put(GRADIENT, "std", 1e-3 * size, slice(None))
+    trace.put(GRADIENT, "mean", 0.0, slice(None))
     return trace
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.detectors.faults import LAYER, rising_gradient
+from tests.detectors.faults import GRADIENT, LAYER, rising_gradient
 from tests.detectors.traces import changes_of, names_of, told_by
-
-GRADIENT = f"gradient:{LAYER}.weight"
 
 
 def test_a_gradient_that_rises_on_each_row_is_told_on_the_forty_eighth() -> None:
@@ -32,6 +30,15 @@ def test_a_rise_that_becomes_steeper_does_not_add_up() -> None:
     """It feeds itself."""
     finding = told_by("steady", rising_gradient(straight=False))[0]
     assert finding.evidence["cause"] == "rises"
+
+
+def test_a_line_that_is_told_late_is_still_a_line() -> None:
+    """Row for row it rises as it did, however many rows the loss fell on."""
+    trace = rising_gradient(num_rows=119)
+    trace.scalars["loss"][:80] = np.linspace(8.0, 2.0, 80)
+    finding = told_by("steady", trace)[0]
+    assert finding.step > 96
+    assert finding.evidence["cause"] == "adds up"
 
 
 def test_a_rise_that_ends_before_is_quiet() -> None:

@@ -46,7 +46,7 @@ class SteadyThresholds(Thresholds):
     steepening: float = threshold(
         2.0,
         "times",
-        "the rise of the first half: more in the second is no straight line",
+        "a row's rise in the first half: more since is no straight line",
         guard=True,
     )
 
@@ -92,13 +92,12 @@ class Steady:
         told = np.zeros(layout.num_series, np.bool_)
         told[matrices] = steady
         octaves = np.log2(row.rms / rise["first"])
-        foremost = int(
-            np.argmin(np.where(told, by_size_then_flow(told, octaves, layout.flow), np.inf))
-        )
+        order = by_size_then_flow(told, octaves, layout.flow)
+        foremost = int(np.argmin(np.where(told, order, np.inf)))
         return series_findings(
             frame,
             told,
-            order=by_size_then_flow(told, octaves, layout.flow),
+            order=order,
             detector=NAME,
             kind="explosion",
             severity=Severity.WARNING,
@@ -114,9 +113,11 @@ class Steady:
         )
 
     def _is_line(self, series: int, now: float) -> bool:
-        """Whether the second half of the rows rose no more than the first."""
+        """Whether the rows since the first half rose no more than that, row for row."""
         first, halfway = self._rise["first"][series], self._rise["halfway"][series]
-        return bool(now - halfway < self._limits.steepening * (halfway - first))
+        half = self._limits.rows // 2
+        since = self._rise["rows"][series] - half
+        return bool((now - halfway) / since < self._limits.steepening * (halfway - first) / half)
 
     def state(self) -> State:
         """The rises."""

@@ -30,7 +30,7 @@ from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.pauses import Pauses
 from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools, all_of, any_of
+from foreshock_service.detectors.row import Bools, Floats, all_of, any_of
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
@@ -79,7 +79,7 @@ class Unreached:
         return found
 
     def _all_zero(
-        self, frame: Frame, baselines: Baselines, matrices: Indices, had: Bools
+        self, frame: Frame, baselines: Baselines, matrices: Indices, had: Floats
     ) -> list[Finding]:
         loss = frame.scalars.get("loss")
         if any_of(baselines.row.abs_max[matrices] > 0) or baselines.row.bad[matrices].any():
@@ -107,7 +107,7 @@ class Unreached:
         ]
 
     def _lost(
-        self, frame: Frame, baselines: Baselines, matrices: Indices, had: Bools
+        self, frame: Frame, baselines: Baselines, matrices: Indices, had: Floats
     ) -> list[Finding]:
         layout, limits = baselines.layout, self._limits
         absent, judged = np.zeros((2, layout.num_series), np.bool_)

@@ -47,6 +47,7 @@ KIND_RANK: Final = {
     "divergence": 4,
     "non_finite": 5,
 }
+"""How grave a kind is among others, and 0 what is mild."""
 SYMPTOMS: Final = frozenset({"gradient_spike", "loss_spike"})
 """Kinds that say that something happened, and not what."""
 
