@@ -15,6 +15,7 @@ LAYER: Final = "blocks.1.mlp.up"
 WEIGHT: Final = f"weight:{LAYER}.weight"
 GRADIENT: Final = f"gradient:{LAYER}.weight"
 UPDATE: Final = f"update:{LAYER}.weight"
+FIRST_LAYER: Final = "activation:blocks.0.attn.qkv"
 FIRST: Final = 60
 """The row at which most faults begin."""
 SUNK: Final = 61
@@ -425,6 +426,16 @@ def too_easy_data() -> Trace:
     ease = 0.1 ** np.clip((np.arange(200) - 120) / 10, 0, 1)
     trace.scalars["loss"] = (2 + np.random.default_rng(5).normal(0, 0.05, 200)) * ease
     trace.scalars["grad_norm"] = ease
+    return trace
+
+
+def easy_loss(*, spread: float = 0.5, noise: float = 0.02) -> Trace:
+    """The same, beside what the first layer sees; `spread` and `noise` are from row 120 on."""
+    trace = too_easy_data()
+    rng, eased = np.random.default_rng(6), np.arange(200) >= 120
+    share = np.where(eased, spread, 0.5) + np.where(eased, noise, 0.02) * rng.normal(size=200)
+    size = np.hypot(*(trace.stats[:, trace.index(FIRST_LAYER), i] for i in (1, 2)))
+    trace.put(FIRST_LAYER, "batch_std", share * size, slice(None))
     return trace
 
 

@@ -15,6 +15,7 @@ from tests.detectors.faults import (
     creeping_rate,
     decaying_weights,
     doubtful_weight,
+    easy_loss,
     gone_rate,
     jumping_activation,
     left_out_weight,
@@ -100,6 +101,7 @@ def _restarted_after_every_row(detector: str, trace: Trace) -> list[Finding]:
         ("loss", lifted_losses),
         ("identity", doubtful_weight),
         ("drift", sunk_logits),
+        ("windfall", easy_loss),
         ("spike", jumping_activation),
     ],
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from tests.detectors.faults import too_easy_data
-from tests.detectors.traces import changes_of, told_by
+from tests.detectors.faults import easy_loss, too_easy_data
+from tests.detectors.traces import changes_of, names_of, told_by
 
 
 def test_a_loss_that_falls_with_its_gradients_is_told() -> None:
@@ -46,3 +47,20 @@ def test_losses_below_zero_are_left_alone() -> None:
     trace = too_easy_data()
     trace.scalars["loss"] = trace.scalars["loss"] - 3
     assert told_by("windfall", trace) == []
+
+
+def test_with_the_same_input_it_is_the_loss_that_asks_for_less() -> None:
+    """A term of it is gone: the output is named, and the data are not blamed."""
+    trace = easy_loss()
+    told, output = told_by("windfall", trace)[:2]
+    assert (told.kind, told.severity, told.series) == ("representation_collapse", "warning", None)
+    assert names_of([output], trace) == ["activation:head"]
+    change = next(c for c in changes_of(trace) if c.incident.kind == told.kind)
+    assert "though the input is as before: the loss asks for less" in change.sentence
+
+
+@pytest.mark.parametrize(("spread", "noise"), [(0.3, 0.02), (0.5, 0.0)])
+def test_with_another_input_it_is_the_data(spread: float, noise: float) -> None:
+    """Samples that are more alike, and one batch that comes again and again; on each row."""
+    found = told_by("windfall", easy_loss(spread=spread, noise=noise))
+    assert {f.kind for f in found} == {"bad_batch"}
