@@ -192,3 +192,11 @@ def test_a_run_whose_updates_nobody_watches_is_quiet() -> None:
     for name in trace.names("update"):
         trace.drop(name)
     assert told_by("stopped", trace) == []
+
+
+@pytest.mark.parametrize(("rate", "step"), [(1e-3, 69), (0.0, 83)])
+def test_a_schedule_that_ends_at_nought_is_given_time(rate: float, step: int) -> None:
+    """Ten rows without a step tell at any other rate, twenty-four at that."""
+    trace = _without_steps(range(60, 120))
+    trace.scalars["lr"] = np.where(np.arange(120) < 60, 1e-3, rate)
+    assert told_by("stopped", trace)[0].step == step

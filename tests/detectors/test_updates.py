@@ -214,3 +214,11 @@ def test_optimizers_that_go_by_the_size_of_a_matrix_are_not_held_to_the_rate(
     trace = _without_progress(_sizes_of(small_updates(), 1e-5))
     trace.scalars["lr"], trace.facts = np.full(200, 1e-3), RunFacts(optimizer=optimizer)
     assert bool(told_by("updates", trace)) == told
+
+
+@pytest.mark.parametrize(("optimizer", "told"), [("SGD", True), ("LBFGS", False)])
+def test_steps_as_long_as_a_search_finds_have_no_usual_size(optimizer: str, told: bool) -> None:
+    """Sixteen times the size on one row and all that follow."""
+    trace = _scaled(np.where(np.arange(200) >= 120, 16.0, 1.0))
+    trace.facts = RunFacts(optimizer=optimizer)
+    assert bool([*told_by("updates", trace), *told_by("shift", trace)]) == told
