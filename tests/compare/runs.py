@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from foreshock.wire import STATISTICS, FrameFlag
+from foreshock.wire import STATISTICS, Event, FrameFlag
 from foreshock_service.pipeline.compare import Compare
 from foreshock_service.pipeline.ingest import Ingest
 from foreshock_service.settings import ServiceSettings
@@ -31,12 +31,16 @@ def store_ranks(
     sharded: bool = False,
     late: dict[int, int] | None = None,
     thinned: frozenset[int] = frozenset(),
+    world: int | None = None,
 ) -> None:
     """Frames of every rank; the weights of rank `odd` change from step `since` on.
 
+    The `world` has as many ranks as are stored unless it is given.
+
     `late` ranks begin at a step of their own; `thinned` ones measure weights on every third step.
     """
-    schema = make_schema()
+    schema, num_ranks = make_schema(), world or len(ranks)
+    started = Event(kind="started", wall_time=1.0, data={"name": run, "world": num_ranks})
     with store.write() as session:
         schemas.register(session, schema, now=0.0)
     ingest = Ingest(store, ServiceSettings())
@@ -50,8 +54,8 @@ def store_ranks(
                     stats[steps >= since, WEIGHT, STATISTICS.index("max")] *= 1.01
                 batch = make_batch(
                     run, seq=start // FRAMES, rank=rank, attempt=attempt, first_step=start,
-                    num_frames=FRAMES, schema=schema, stats=stats, world=len(ranks),
-                    host=f"node-{rank}",
+                    num_frames=FRAMES, schema=schema, stats=stats, world=num_ranks,
+                    host=f"node-{rank}", events=(started,) if start == first else (),
                 )  # fmt: skip
                 flags = batch.flags.copy()
                 if rank in thinned:

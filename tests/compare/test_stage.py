@@ -44,6 +44,24 @@ def test_of_two_ranks_both_are_named(store: Store) -> None:
     )
 
 
+def test_ranks_that_have_sent_nothing_are_waited_for(store: Store) -> None:
+    """Two ranks of three alone have no majority; the wait for one that never comes ends."""
+    store_ranks(store, "r", ranks=(1, 2), odd=1, world=3)
+    store_ranks(store, "s", ranks=(0, 2), odd=2, world=3)
+    now = 0.0
+    compare = Compare(store, ServiceSettings(), clock=lambda: now)
+    assert drain(compare) == 0
+    store_ranks(store, "r", ranks=(0,), world=3)
+    drain(compare)
+    (found,) = told(store, "r")
+    assert found.incident.evidence["ranks"] == "1"
+    assert told(store, "s") == []
+    now = 61.0
+    drain(compare)
+    (found,) = told(store, "s")
+    assert found.incident.evidence["ranks"] == "0, 2"
+
+
 def test_replicas_shards_and_single_ranks_are_quiet(store: Store) -> None:
     """Equal ranks, ranks that were never equal, and a run of one rank."""
     store_ranks(store, "equal")

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,15 @@ from tests.fixtures.server import ServeApp
 TRAINING = """
 import time, torch, foreshock
 model = torch.nn.Linear(3, 2)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
 watch = foreshock.watch(model, optimizer, run="killed", batch_seconds=0.1)
 for step in range(10_000):
+    inputs = torch.randn(8, 3)
+    loss = (model(inputs) - inputs[:, :2]).square().mean()
     optimizer.zero_grad()
-    model(torch.ones(1, 3)).sum().backward()
+    loss.backward()
     optimizer.step()
-    watch.step(loss=1.0)
+    watch.step(loss=loss)
     if step == 20:
         print("stepping", flush=True)
     time.sleep(0.01)
@@ -52,15 +53,15 @@ def _kill(process: subprocess.Popen[str]) -> None:
     process.communicate(timeout=30)
 
 
-def _wait(client: httpx.Client, found: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The run's first incident once it is as wanted."""
+def _wait(client: httpx.Client, state: str) -> dict[str, Any]:
+    """The run's silence, once it is in that state."""
     deadline = time.monotonic() + 120
     while True:
         answer = client.get("/api/v1/runs/killed/incidents").raise_for_status().json()
-        listed = answer["incidents"] if isinstance(answer, dict) else answer
-        if listed and found(listed[-1]):
-            first: dict[str, Any] = listed[-1]
-            return first
+        listed: list[dict[str, Any]] = answer["incidents"]
+        for incident in listed:
+            if incident["kind"] == "silent_client" and incident["state"] == state:
+                return incident
         assert time.monotonic() < deadline, answer
         time.sleep(0.2)
 
@@ -73,9 +74,9 @@ def test_a_killed_training_is_told_and_its_next_start_ends_that(
     first = _train(client, tmp_path / "first")
     time.sleep(1)
     _kill(first)
-    silent = _wait(client, lambda incident: bool(incident["kind"] == "silent_client"))
+    silent = _wait(client, "open")
     assert silent["sentence"].startswith("The run has sent nothing since step ")
     second = _train(client, tmp_path / "second")
-    back = _wait(client, lambda incident: bool(incident["state"] == "recovered"))
+    back = _wait(client, "recovered")
     _kill(second)
     assert back["sentence"].startswith("The run started again after ")

@@ -18,7 +18,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from foreshock_service.domain.alerts import AlertRun
 from foreshock_service.domain.incidents import Incident, Transition
@@ -35,6 +35,8 @@ from foreshock_service.store.session import Store, WriteSession
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 RUN_WIDE: Final = -1
 """The rank under which the state of a whole run is kept."""
 ROWS_A_UNIT: Final = 2048
@@ -43,8 +45,11 @@ FEWEST_FRAMES, MOST_FRAMES = 4, 64
 LATE_FRAMES: Final = 1024
 """A run that is first seen with more frames than this is compared from its last ones on."""
 NEWS_SECONDS: Final = 86_400.0
-IDLE: Final = 4096
-"""Runs remembered to have nothing new."""
+ARRIVAL_SECONDS: Final = 60.0
+"""How long ranks of an attempt that have not been heard of are waited for; some are never watched.
+Without them a minority may look like a majority."""
+REMEMBERED: Final = 4096
+"""Runs remembered to have nothing new, and runs whose ranks are waited for."""
 
 
 class Compare:
@@ -66,6 +71,7 @@ class Compare:
         self._lease_seconds = lease_seconds
         self._rows_a_unit = rows_a_unit
         self._idle: OrderedDict[str, list[tuple[int, int, int]]] = OrderedDict()
+        self._awaited: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self.owner = owner or uuid.uuid4().hex
         """Names this worker in the leases that it holds."""
 
@@ -81,14 +87,25 @@ class Compare:
             marks = [(item.rank, item.attempt, item.next_ord) for item in ranks]
             if len(ranks) < 2 or self._idle.get(run.run_id) == marks:
                 continue
+            if self._awaits_others(run, ranks):
+                continue
             worked = self._advance(run, ranks)
             done += bool(worked)
             if worked is False:
-                self._idle[run.run_id] = marks
-                self._idle.move_to_end(run.run_id)
-                while len(self._idle) > IDLE:
-                    self._idle.popitem(last=False)
+                _remember(self._idle, run.run_id, marks)
         return done
+
+    def _awaits_others(self, run: Run, heads: Sequence[RunHead]) -> bool:
+        """Whether ranks of this attempt are missing that may still come."""
+        world = run.info.get("world")
+        if not isinstance(world, int) or len(heads) >= world:
+            return False
+        now, attempt = self._clock(), heads[0].attempt
+        waiting = self._awaited.get(run.run_id)
+        if waiting is None or waiting[0] != attempt:
+            waiting = attempt, now
+            _remember(self._awaited, run.run_id, waiting)
+        return now - waiting[1] < ARRIVAL_SECONDS
 
     def _advance(self, run: Run, heads: Sequence[RunHead]) -> bool | None:
         """Whether there was anything new; None when somebody else is at work on it."""
@@ -216,6 +233,13 @@ class Compare:
             incidents.update_incident(
                 session, run_id, incident, version=stored.version, sentence=text, now=now
             )
+
+
+def _remember(memory: OrderedDict[str, T], run_id: str, value: T) -> None:
+    memory[run_id] = value
+    memory.move_to_end(run_id)
+    while len(memory) > REMEMBERED:
+        memory.popitem(last=False)
 
 
 def _newest_attempt(heads: Sequence[RunHead]) -> list[RunHead]:
