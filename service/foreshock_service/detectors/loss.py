@@ -105,6 +105,17 @@ class LossThresholds(Thresholds):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Achieved:
+    """What the run had achieved before a row: its calm level and their spread, its best level, and
+    the progress, which is the fall to that from its first losses."""
+
+    calm: float
+    sigma: float
+    best: float
+    progress: float
+
+
 class Loss:
     """Watches the scalar `loss`."""
 
@@ -163,60 +174,16 @@ class Loss:
 
     def _judge(self, frame: Frame, loss: float, *, levels_count: bool) -> list[Finding]:
         calm, sigma = centre_and_sigma(self._calm.values())
-        progress = max(self._start - self._best, 0.0)
-        damage = loss - calm
-        level = self._level()
-        bar = max(
-            self._limits.sigmas * sigma,
-            self._limits.share_of_level * abs(calm),
-            self._limits.share_of_progress * progress,
-        )
-        bar = max(bar, self._limits.tail_factor * self._tail)
-        if progress < self._limits.sigmas * sigma:
-            # A loss that never fell has nothing to lose: only a change beyond all it ever did.
-            bar = max(bar, 2 * self._limits.sigmas * sigma, 0.5 * abs(calm))
-        damaged, told = damage > bar or self._leaps(loss, calm, damage, progress), loss
+        had = _Achieved(calm, sigma, self._best, max(self._start - self._best, 0.0))
+        level, damage, bar = self._level(), loss - calm, self._bar(had)
+        damaged, told = damage > bar or self._leaps(loss, had), loss
         if not damaged and levels_count:
             noisy = self._noisy_level()
-            if self._undoes(noisy - calm, calm, sigma, progress, self._tails[0]):
+            if self._undoes(noisy - calm, calm, had, self._tails[0]):
                 # What is told is the level: a single row of it may well lie below the calm ones.
                 damaged, told = True, noisy
-        if self._damaged_rows and len(self._since_onset) < self._limits.lasting_rows:
-            self._since_onset.append(loss)
-        self._damaged = [*self._damaged[-4:], frame.step if damaged else -1]
-        self._plain = [*self._plain[-4:], int(damaged and damage > self._limits.plain_factor * bar)]
-        if damaged:
-            if self._damaged_rows == 0:
-                self._onset = frame.step
-                self._since_onset = []
-            self._damaged_rows += 1
-            self._calm_rows = 0
-            self._peak = max(self._peak, damage)
-        else:
-            self._calm_rows += 1
-            if self._calm_rows >= 5:
-                if self._damaged_rows:
-                    self._pass_by()
-                self._damaged_rows, self._peak = 0, 0.0
-            self._calm.add(min(loss, calm + bar))
-            self._tail = max(self._tail * self._limits.tail_decay, damage if damage < bar else 0.0)
-        self._tails.append(self._tail)
-        drift_bar = max(
-            self._limits.drift_share * progress,
-            8.0 * sigma,
-            self._limits.share_of_level * abs(self._best),
-            self._tail,
-        )
-        if self._best > 0:
-            # Near zero a rise to many times the best level is plain long before it undoes the rest.
-            far = (self._limits.rise_factor - 1.0) * self._best
-            near_zero = max(far, self._limits.rise_share * progress, 8.0 * sigma, 0.25 * self._tail)
-            drift_bar = min(drift_bar, near_zero)
-        drifted = progress > self._limits.sigmas * sigma and level - self._best > drift_bar
-        drifted |= level > self._limits.outgrown_factor * self._first_largest
-        drifted |= levels_count and self._undoes(
-            level - self._best, self._best, sigma, progress, self._tail
-        )
+        self._take_in(frame.step, loss, had, bar, damaged=damaged)
+        drifted = self._drifts(level, had, levels_count=levels_count)
         self._worst_level = max(self._worst_level, level) if damaged or drifted else level
         self._drift_rows = self._drift_rows + 1 if drifted else 0
         if not damaged:
@@ -226,31 +193,18 @@ class Loss:
         if lost and self._repeats_its_start():
             self._begin_anew(loss)
             return []
-        # Of the last 8 rows, since a median of 16 is behind a loss that comes down fast.
-        come_back = self._worst_level - min(level, self._noisy_level())
-        recovering = come_back > self._limits.recovering * (self._worst_level - self._best)
-        if lost and not recovering:
+        kind, severity, reference = "loss_spike", Severity.WARNING, calm
+        if lost and not self._is_recovering(level):
+            kind, severity = "divergence", Severity.CRITICAL
             reference = calm if lasting else self._best
             onset = self._onset if lasting else frame.step
-            kind, severity = "divergence", Severity.CRITICAL
-        elif damaged and (
-            sum(step >= 0 for step in self._damaged) >= 3
-            or sum(self._plain) >= self._limits.plain_rows
-        ):
-            reference, onset = calm, self._onset
-            kind, severity = "loss_spike", Severity.WARNING
-        elif not damaged and levels_count and (rise := self._beyond_all(calm, progress)):
-            reference, onset, told = calm, self._beyond.since, calm + rise
-            kind, severity = "loss_spike", Severity.WARNING
+        elif damaged and self._is_spike():
+            onset = self._onset
+        elif not damaged and levels_count and (rise := self._beyond_all(had)):
+            onset, told = self._beyond.since, calm + rise
         else:
             return []
         self._told = True
-        evidence: dict[str, float | int | str] = {
-            "loss": told,
-            "calm_loss": calm,
-            "sigma": sigma,
-            "progress_lost": (told - calm) / progress if progress > 0 else 0.0,
-        }
         return [
             run_finding(
                 frame,
@@ -262,38 +216,111 @@ class Loss:
                 baseline=reference,
                 score=(told - calm) / bar if bar > 0 else 0.0,
                 onset_step=onset,
-                evidence=evidence,
+                evidence={
+                    "loss": told,
+                    "calm_loss": calm,
+                    "sigma": sigma,
+                    "progress_lost": (told - calm) / had.progress if had.progress > 0 else 0.0,
+                },
             )
         ]
 
-    def _leaps(self, loss: float, calm: float, damage: float, progress: float) -> bool:
+    def _bar(self, had: _Achieved) -> float:
+        """So far above the calm losses one is damaged."""
+        limits = self._limits
+        bar = max(
+            limits.sigmas * had.sigma,
+            limits.share_of_level * abs(had.calm),
+            limits.share_of_progress * had.progress,
+            limits.tail_factor * self._tail,
+        )
+        if had.progress < limits.sigmas * had.sigma:
+            # A loss that never fell has nothing to lose: only a change beyond all it ever did.
+            bar = max(bar, 2 * limits.sigmas * had.sigma, 0.5 * abs(had.calm))
+        return bar
+
+    def _take_in(
+        self, step: int, loss: float, had: _Achieved, bar: float, *, damaged: bool
+    ) -> None:
+        """Count the row as one of an excursion, or as a calm one, of which levels are learned."""
+        damage = loss - had.calm
+        if self._damaged_rows and len(self._since_onset) < self._limits.lasting_rows:
+            self._since_onset.append(loss)
+        self._damaged = [*self._damaged[-4:], step if damaged else -1]
+        self._plain = [*self._plain[-4:], int(damaged and damage > self._limits.plain_factor * bar)]
+        if damaged:
+            if self._damaged_rows == 0:
+                self._onset = step
+                self._since_onset = []
+            self._damaged_rows += 1
+            self._calm_rows = 0
+            self._peak = max(self._peak, damage)
+        else:
+            self._calm_rows += 1
+            if self._calm_rows >= 5:
+                if self._damaged_rows:
+                    self._pass_by()
+                self._damaged_rows, self._peak = 0, 0.0
+            self._calm.add(min(loss, had.calm + bar))
+            self._tail = max(self._tail * self._limits.tail_decay, damage if damage < bar else 0.0)
+        self._tails.append(self._tail)
+
+    def _drifts(self, level: float, had: _Achieved, *, levels_count: bool) -> bool:
+        """Whether the level of the last rows lies too far above the best one."""
+        limits, best, progress, sigma = self._limits, had.best, had.progress, had.sigma
+        bar = max(
+            limits.drift_share * progress,
+            8.0 * sigma,
+            limits.share_of_level * abs(best),
+            self._tail,
+        )
+        if best > 0:
+            # Near zero a rise to many times the best level is plain long before it undoes the rest.
+            far = (limits.rise_factor - 1.0) * best
+            bar = min(bar, max(far, limits.rise_share * progress, 8.0 * sigma, 0.25 * self._tail))
+        return (
+            (progress > limits.sigmas * sigma and level - best > bar)
+            or level > limits.outgrown_factor * self._first_largest
+            or (levels_count and self._undoes(level - best, best, had, self._tail))
+        )
+
+    def _is_recovering(self, level: float) -> bool:
+        # Of the last 8 rows, since a median of 16 is behind a loss that comes down fast.
+        come_back = self._worst_level - min(level, self._noisy_level())
+        return come_back > self._limits.recovering * (self._worst_level - self._best)
+
+    def _is_spike(self) -> bool:
+        damaged = sum(step >= 0 for step in self._damaged)
+        return damaged >= 3 or sum(self._plain) >= self._limits.plain_rows
+
+    def _leaps(self, loss: float, had: _Achieved) -> bool:
         """A loss near zero that leaps to many times its level, though little is undone yet."""
         limits = self._limits
         return (
-            calm > 0
-            and loss > limits.leap_factor * calm
+            had.calm > 0
+            and loss > limits.leap_factor * had.calm
             and loss > limits.leap_above_largest * self._calm.largest()
-            and damage > limits.leap_share * progress > 0
+            and loss - had.calm > limits.leap_share * had.progress > 0
         )
 
-    def _undoes(
-        self, rise: float, level: float, sigma: float, progress: float, tail: float
-    ) -> bool:
+    def _undoes(self, rise: float, level: float, had: _Achieved, tail: float) -> bool:
         """Whether a rise above a level undoes most of the progress, though no row stands out."""
         limits = self._limits
         bar = max(
-            limits.sunk_sigmas * sigma,
+            limits.sunk_sigmas * had.sigma,
             limits.share_of_level * abs(level),
-            limits.sunk_share * progress,
+            limits.sunk_share * had.progress,
             tail,
         )
-        learned = max(limits.sunk_sigmas * sigma, limits.sunk_learned * abs(self._start))
-        return progress > learned and rise > bar
+        learned = max(limits.sunk_sigmas * had.sigma, limits.sunk_learned * abs(self._start))
+        return had.progress > learned and rise > bar
 
-    def _beyond_all(self, calm: float, progress: float) -> float | None:
+    def _beyond_all(self, had: _Achieved) -> float | None:
         limits = self._limits
-        least = max(limits.share_of_level * abs(calm), limits.beyond_all_share * progress)
-        return self._beyond.rise(calm, least=least, again=limits.tail_factor) if progress else None
+        if not had.progress:
+            return None
+        least = max(limits.share_of_level * abs(had.calm), limits.beyond_all_share * had.progress)
+        return self._beyond.rise(had.calm, least=least, again=limits.tail_factor)
 
     def _noisy_level(self) -> float:
         return median(self._recent.values()[-self._limits.sunk_rows :])
