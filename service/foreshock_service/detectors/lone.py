@@ -86,6 +86,20 @@ class LoneThresholds(Thresholds):
     new_normal_rows: int = threshold(96, "rows", "a place kept for so long is a new normal")
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A way to leave one's place on a row: the tensors for which it `holds`, those that `may` go
+    along with them, how far each has `moved` in its direction, `sign`, and how many rows it takes.
+    All arrays are [tensors with peers]."""
+
+    streaks: Streaks
+    holds: Bools
+    may: Bools
+    moved: Floats
+    sign: float
+    rows: int
+
+
 class Lone:
     """Watches the places of activations, gradients and updates among their peers."""
 
@@ -163,54 +177,74 @@ class Lone:
         below = self._below_those_that_stayed(layout.kind[series], above)
         scale = limits.significance * np.maximum(usual["scale"][series], SCALE_FLOOR)
         known = usual["rows"][series] >= limits.first_rows
-        own = baselines.deviation()[series]
-        stays = known & (above > self._needed.of(layout)[series]) & (own > limits.own_octaves)
-        risen = stays & (above > scale)
-        stays &= layout.kind_masks[GRADIENT][series]
-        sunk = known & (below > limits.below_octaves)
-        sunk &= self._can_sink.of(layout)[series] & (own < -limits.own_octaves)
-        learns = np.ones(series.size, np.bool_)
-        found: list[Finding] = []
-        may_rise = known & (own > limits.own_octaves) & np.isfinite(self._needed.of(layout)[series])
+        own, needed = baselines.deviation()[series], self._needed.of(layout)[series]
+        may_rise = known & (own > limits.own_octaves) & np.isfinite(needed)
         may_sink = known & (own < -limits.own_octaves) & self._can_sink.of(layout)[series]
-        told_already = np.zeros(layout.num_series, np.bool_)
-        for streaks, holds, may, moved, sign, rows, kinds in (
-            (self._risen, risen, may_rise, above, 1.0, limits.rows, RISEN_KINDS),
-            (self._stays, stays, may_rise, above, 1.0, limits.noisy_rows, RISEN_KINDS),
-            (self._sunk, sunk, may_sink, below, -1.0, limits.below_rows, SUNK_KINDS),
+        high = may_rise & (above > needed)
+        learns = np.ones(series.size, np.bool_)
+        told = np.zeros(layout.num_series, np.bool_)
+        found: list[Finding] = []
+        for way in (
+            _Way(self._risen, high & (above > scale), may_rise, above, 1.0, limits.rows),
+            _Way(
+                self._stays,
+                high & layout.kind_masks[GRADIENT][series],
+                may_rise,
+                above,
+                1.0,
+                limits.noisy_rows,
+            ),
+            _Way(
+                self._sunk,
+                may_sink & (below > limits.below_octaves),
+                may_sink,
+                below,
+                -1.0,
+                limits.below_rows,
+            ),
         ):
             away, measured = np.zeros((2, layout.num_series), np.bool_)
-            away[series], measured[series] = holds, True
-            streaks.update(layout, holds=away, measured=measured, step=frame.step)
-            learns &= ~(holds & (streaks.rows[series] < limits.new_normal_rows))
-            lasting = streaks.lasting(rows) & ~told_already
-            if not any_of(lasting):
-                continue
-            octaves = np.full(layout.num_series, np.nan)
-            octaves[series] = moved
-            among = np.zeros(layout.num_series, np.bool_)
-            among[series] = may & (moved > limits.own_octaves)
-            among &= ~told_already
-            places = self._places(baselines)
-            for of, kind in kinds:
-                mine = layout.kind_masks[of] & ~layout.is_output
-                told = with_alike(mine & lasting, octaves, mine & among)
-                told_already |= told
-                found += series_findings(
-                    frame,
-                    told,
-                    order=by_size_then_flow(told, octaves, layout.flow),
-                    detector=NAME,
-                    kind=kind,
-                    severity=Severity.WARNING,
-                    statistic="place",
-                    value=np.exp2(places),
-                    baseline=np.exp2(places - sign * octaves),
-                    score=octaves,
-                    since=np.where(streaks.rows > 0, streaks.since, frame.step),
-                    evidence=self._forecast(baselines, kind, told, frame.step),
-                )
+            away[series], measured[series] = way.holds, True
+            way.streaks.update(layout, holds=away, measured=measured, step=frame.step)
+            learns &= ~(way.holds & (way.streaks.rows[series] < limits.new_normal_rows))
+            found += self._tell(frame, baselines, series, way, told)
         return found, learns
+
+    def _tell(
+        self, frame: Frame, baselines: Baselines, series: Indices, way: _Way, told: Bools
+    ) -> list[Finding]:
+        """Findings of the tensors that have been away for long enough, with those that move like
+        them; `told` [all series] are those of this row, and gets theirs."""
+        layout, streaks = baselines.layout, way.streaks
+        lasting = streaks.lasting(way.rows) & ~told
+        if not any_of(lasting):
+            return []
+        octaves = np.full(layout.num_series, np.nan)
+        octaves[series] = way.moved
+        among = np.zeros(layout.num_series, np.bool_)
+        among[series] = way.may & (way.moved > self._limits.own_octaves)
+        among &= ~told
+        places = self._places(baselines)
+        found: list[Finding] = []
+        for of, kind in RISEN_KINDS if way.sign > 0 else SUNK_KINDS:
+            mine = layout.kind_masks[of] & ~layout.is_output
+            alike = with_alike(mine & lasting, octaves, mine & among)
+            told |= alike
+            found += series_findings(
+                frame,
+                alike,
+                order=by_size_then_flow(alike, octaves, layout.flow),
+                detector=NAME,
+                kind=kind,
+                severity=Severity.WARNING,
+                statistic="place",
+                value=np.exp2(places),
+                baseline=np.exp2(places - way.sign * octaves),
+                score=octaves,
+                since=np.where(streaks.rows > 0, streaks.since, frame.step),
+                evidence=self._forecast(baselines, kind, alike, frame.step),
+            )
+        return found
 
     def _below_those_that_stayed(self, kinds: npt.NDArray[np.int8], above: Floats) -> Floats:
         """Octaves below the usual place, as the quarter of a tensor's kind sees it that has sunk
