@@ -341,10 +341,11 @@ def _risen_loss() -> Trace:
 
 
 def lifted_losses(
-    rises: Iterable[tuple[int, float]] = ((150, 0.4), (220, 0.4)), num_rows: int = 5
+    rises: Iterable[tuple[int, float]] = ((150, 0.9), (220, 0.9)), num_rows: int = 5
 ) -> Trace:
-    """From a row on some losses are larger by as much; none of them is damage by itself."""
+    """From a row on some losses are larger by as much, in a noise of which none stands out."""
     trace = healthy(300)
+    trace.scalars["loss"] += 0.1 * np.random.default_rng(2).standard_t(3, 300)
     for row, rise in rises:
         trace.scalars["loss"][row : row + num_rows] += rise
     return trace

@@ -95,6 +95,17 @@ def test_gradients_that_grow_while_nothing_is_learned_are_told() -> None:
     assert told_by("growth", trace) == []
 
 
+def test_what_grows_with_a_loss_that_has_no_lower_bound_is_told() -> None:
+    """It is not learning once the loss lies further below nought than it began above it."""
+    trace = healthy(300)
+    for name in trace.names("activation"):
+        trace.scale(name, np.exp2(np.clip(np.arange(300) - 160, 0, 70) / 10))
+    trace.scalars["loss"] = np.geomspace(5.0, 0.5, 300)
+    assert told_by("growth", trace) == []
+    trace.scalars["loss"] = 5.0 - np.exp2(np.arange(300) / 35)
+    assert {f.kind for f in told_by("growth", trace)} == {"explosion"}
+
+
 def test_attention_that_sharpens_while_the_loss_falls_is_given_twice_as_much() -> None:
     """Sixty while it learns is no news; it is once the loss stays."""
     trace = healthy(200)

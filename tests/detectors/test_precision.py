@@ -148,6 +148,15 @@ def test_a_schedule_that_ends_may_round_updates_away() -> None:
     assert told_by("precision", trace) == []
 
 
+def test_a_run_that_has_learned_nearly_all_may_round_updates_away() -> None:
+    """Below a hundredth of its first losses its updates have little left to do."""
+    trace = rounded_updates()
+    trace.scalars["loss"][FIRST:] = 0.04
+    assert told_by("precision", trace) == []
+    trace.scalars["loss"][FIRST:] = 0.1
+    assert told_by("precision", trace) != []
+
+
 def test_steps_that_are_all_skipped_are_critical() -> None:
     """Sixteen in a row, after some were made: no scale is small enough."""
     (finding,) = told_by("precision", skipped_steps())

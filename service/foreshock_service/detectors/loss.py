@@ -10,7 +10,7 @@ Where noise hides single rows, a median of 8 that undoes 70 % of the progress is
 something, which it does not for players and rewards, or if the run was joined in its middle.
 
 - `loss_spike` (warning): 3 of the last 5 rows are damaged, or 2 of them by twice as much; or all 5
-  are larger than any of the 48 before them, by 15 % and by 10 % of the progress in the median, and
+  are larger than any of the 48 before them, by 15 % and by 30 % of the progress in the median, and
   by half as much again as when that was told last. Noise of whatever shape does so once in three
   million rows.
 - `divergence` (critical): damage has lasted 20 rows, or the level of the last 16 rows has risen
@@ -82,7 +82,7 @@ class LossThresholds(Thresholds):
         2, "count", "excursions that were told before the run's tail counts in full", guard=True
     )
     beyond_all_rows: int = threshold(5, "rows", "that are all larger than any of those before")
-    beyond_all_share: float = threshold(0.1, "share", "of all progress that these undo")
+    beyond_all_share: float = threshold(0.3, "share", "of all progress that these undo")
     level_rows: int = threshold(16, "rows", "losses that make a level for slow rises")
     drift_rows: int = threshold(16, "rows", "so long must a slow rise stand")
     drift_share: float = threshold(0.5, "share", "of all progress that it must undo")

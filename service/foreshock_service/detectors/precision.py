@@ -7,9 +7,9 @@
   matrices whose gradient is all zero count as well, and are named.
 - `precision_underflow` of updates: 90 % of a weight's elements do not change, but some do or once
   did, while half of its gradient's elements are not zero and the gradient has not vanished against
-  the others, in a fifth of the matrices, on 20 rows, at a rate above 5 % of its largest: the update
-  is rounded away, as that of bfloat16 weights is below 0.4 % of their size. A weight that never
-  moves is not in the optimizer.
+  the others, in a fifth of the matrices, on 20 rows, at a rate above 5 % of its largest and a loss
+  above 1 % of its first ones: the update is rounded away, as that of bfloat16 weights is below
+  0.4 % of their size. A weight that never moves is not in the optimizer.
 - `precision_overflow`: a float16 tensor reaches half of 65504, on 2 rows.
 - `precision_overflow` of the loss scale: it has lost 10 octaves against its largest value within
   the last 64 rows, or fell below 1: gradients overflow at every scale. Or 16 steps in a row were
@@ -33,6 +33,7 @@ from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import GRADIENT, UPDATE, WEIGHT
 from foreshock_service.detectors.per_layout import PerLayout
+from foreshock_service.detectors.progress import NEXT_TO_NOTHING
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, any_of
 from foreshock_service.detectors.streak import Streaks
@@ -141,7 +142,9 @@ class Precision:
             )
         ends = rate < self._limits.share_of_rate * self._largest_rate
         if any_of(still) and (
-            ends or still.sum() < max(1.0, self._limits.share_of_matrices * weights.sum())
+            ends
+            or baselines.progress.left() < NEXT_TO_NOTHING
+            or still.sum() < max(1.0, self._limits.share_of_matrices * weights.sum())
         ):
             still = np.zeros_like(still)
         self._unchanged.update(

@@ -1,7 +1,9 @@
 """Whether the loss is on its way down: what grows meanwhile is learning, and no fault.
 
 Networks that leave a saddle, or whose adapters begin at zero, grow by octaves within a few rows,
-and the loss falls with it. A fault that grows makes the loss fall no faster.
+and the loss falls with it. A fault that grows makes the loss fall no faster, unless it is that
+the loss has no lower bound: one that was positive, and lies further below nought than it began
+above it, has more to gain from what grows than there was to learn.
 """
 
 from __future__ import annotations
@@ -68,6 +70,9 @@ class Progress:
         if len(values) < ROWS:
             return False
         before, now = median(values[:LEVEL_ROWS]), median(values[-LEVEL_ROWS:])
+        first = self._start.values()
+        if min(first) > 0 and now < -max(first):
+            return False
         fall = before - now
         sure = SURE_ERRORS * _error_of_levels(values)
         return fall > max(OF_LEVEL * abs(before), OF_START * abs(self._start.median()), sure)
