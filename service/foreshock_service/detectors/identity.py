@@ -120,7 +120,7 @@ class Identity:
             return []
         excess = self._excess(baselines, self._limits.updates)
         broken = follows & (excess > 1.0)
-        doubtful = np.nan_to_num(last["doubtful"][layout.updated])
+        doubtful = last["doubtful"][layout.updated]
         found = []
         if any_of(broken) or any_of(doubtful > 0):
             found = self._broken(frame, baselines, excess, broken, doubtful)

@@ -74,8 +74,9 @@ class Progress:
         if min(first) > 0 and now < -max(first):
             return False
         fall = before - now
-        sure = SURE_ERRORS * _error_of_levels(values)
-        return fall > max(OF_LEVEL * abs(before), OF_START * abs(self._start.median()), sure)
+        if fall <= max(OF_LEVEL * abs(before), OF_START * abs(median(first))):
+            return False
+        return fall > SURE_ERRORS * _error_of_levels(values)
 
     @property
     def has_learned(self) -> bool:

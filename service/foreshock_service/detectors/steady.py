@@ -25,7 +25,7 @@ from foreshock_service.detectors.emit import by_size_then_flow, series_findings
 from foreshock_service.detectors.layout import GRADIENT
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import any_of
+from foreshock_service.detectors.row import all_of, any_of
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
@@ -72,20 +72,21 @@ class Steady:
             return []
         rises = there & (now > limits.kept * last)
         rows = np.where(rises, np.fmax(rise["rows"][matrices], 0.0) + 1.0, 0.0)
-        begins = there & ~rises
-        for name, values, where in (
-            ("last", now, there),
-            ("rows", rows, there),
-            ("first", now, begins),
-            ("since", np.full(matrices.size, float(frame.step)), begins),
-            ("halfway", now, there & (rows == limits.rows // 2)),
-        ):
-            if any_of(where):
-                rise[name][matrices[where]] = values[where]
+        seen = slice(None) if all_of(there) else there
+        mine, begins, half = matrices[seen], there & ~rises, rows == limits.rows // 2
+        rise["last"][mine], rise["rows"][mine] = now[seen], rows[seen]
+        if any_of(begins):
+            rise["first"][matrices[begins]] = now[begins]
+            rise["since"][matrices[begins]] = frame.step
+        if any_of(half):
+            rise["halfway"][matrices[half]] = now[half]
         if rows.max() < limits.rows or baselines.progress.falls:
             return []
-        first, halfway = rise["first"][matrices], rise["halfway"][matrices]
+        first = rise["first"][matrices]
         steady = there & (rows >= limits.rows) & (now > limits.factor * first)
+        if not any_of(steady):
+            return []
+        halfway = rise["halfway"][matrices]
         steady &= (halfway > limits.each_half * first) & (now > limits.each_half * halfway)
         if not any_of(steady):
             return []
