@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -123,6 +124,18 @@ def test_a_wrong_argument_says_what_belongs_there(given: dict[str, Any], message
     """At the start, before anything is hooked."""
     with pytest.raises(SettingError, match=message):
         foreshock.watch(perceptron(), **given)
+
+
+@pytest.mark.parametrize(("is_own", "told"), [(False, 1), (True, 0)])
+def test_an_optimizer_of_another_model_is_told(
+    is_own: bool, told: int, attach: Attach, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It trains that one without any error; one that holds a part of this model is as meant."""
+    model, other = perceptron(), perceptron()
+    held = [*other.parameters(), *list(model.parameters())[: int(is_own)]]
+    with caplog.at_level(logging.WARNING, logger="foreshock"):
+        attach(model, torch.optim.SGD(held, lr=0.1))
+    assert sum("holds a parameter of the model" in r.message for r in caplog.records) == told
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
 import torch
@@ -17,6 +17,7 @@ from foreshock.hooks.optimizers import OptimizerHooks, named_parameters
 from foreshock.hooks.selection import Selection
 from foreshock.hooks.series import SeriesTable
 from foreshock.hooks.stale import StaleGraphs
+from foreshock.logs import logger
 from foreshock.reducers import select_reducer
 from foreshock.sampling import cadence_of
 from foreshock.sender import Outbox
@@ -84,6 +85,7 @@ def watch(
         return Watch(None)
     selection = Selection(known.include, known.exclude)
     names = named_parameters(model)
+    _warn_of_strangers(names, optimizers)
     parameters = selection.parameters(names)
     modules = selection.modules(watched_modules(model))
     selection.warn_of_idle_patterns(
@@ -172,6 +174,20 @@ def _spool(settings: ClientSettings, origin: Origin) -> Spool:
         raise
     except SpoolError as error:
         return Spool.in_memory(folder, max_bytes=max_bytes, error=error)
+
+
+def _warn_of_strangers(
+    parameters: Collection[nn.Parameter], optimizers: Sequence[torch.optim.Optimizer]
+) -> None:
+    """Say so when no optimizer holds any of the model's parameters: one built for another copy of
+    a model trains that one, and the loss stays as it is without any error."""
+    held = (p for o in optimizers for group in o.param_groups for p in group["params"])
+    if optimizers and not any(parameter in parameters for parameter in held):
+        logger.warning(
+            "no optimizer given to watch() holds a parameter of the model: nothing of it is "
+            "trained, unless they step copies of their own; give the optimizer this model's "
+            "parameters(), after anything that makes new ones"
+        )
 
 
 def _checked(model: Any, optimizer: Any) -> list[torch.optim.Optimizer]:
