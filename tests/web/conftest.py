@@ -11,14 +11,14 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-from foreshock.wire import CONTENT_TYPE, SeriesSchema
+from foreshock.wire import CONTENT_TYPE, SeriesSchema, encode_batch
 from foreshock_service.app import build_app
 from foreshock_service.settings import ServiceSettings
 from foreshock_service.store.schema import upgrade
 from foreshock_service.store.session import Store
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
-from tests.factories import ATTEMPT
+from tests.factories import ATTEMPT, make_batch
 from tests.web.seeds import block_schema, exploded, messages, store_baselines, store_incident
 
 CHROMIUM = "/usr/bin/chromium"
@@ -60,9 +60,15 @@ class Site:
             messages(run, schema=schema, num_frames=num_frames, sick=sick, finished=finished),
         )
 
-    def _send(self, schema: SeriesSchema, batches: list[bytes]) -> None:
+    def seed_scalars(self, run: str, *, num_frames: int) -> None:
+        """Send a run that logs a loss and no tensor."""
+        batch = make_batch(run, num_frames=num_frames)
+        self._send(None, [encode_batch(batch)])
+
+    def _send(self, schema: SeriesSchema | None, batches: list[bytes]) -> None:
         with httpx.Client(base_url=f"{self.url}/api/v1") as client:
-            client.post("/schemas", json=schema.to_json()).raise_for_status()
+            if schema is not None:
+                client.post("/schemas", json=schema.to_json()).raise_for_status()
             for batch in batches:
                 headers = {"content-type": CONTENT_TYPE}
                 client.post("/frames", content=batch, headers=headers).raise_for_status()

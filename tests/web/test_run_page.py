@@ -173,6 +173,23 @@ def test_incident_is_marked_from_its_onset_to_the_loss(visit: Visit) -> None:
     assert last == pytest.approx(loss, abs=0.01)
 
 
+def test_run_of_scalars_alone_shows_its_loss(visit: Visit, site: Site) -> None:
+    """Nothing is asked of layers that were not measured, and nothing is shown of them."""
+    site.seed_scalars("scalars", num_frames=60)
+    asked: list[str] = []
+    visit.page.on("request", lambda request: asked.append(request.url))
+    page = visit.go("/runs/scalars")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#at-loss")).to_have_text(re.compile(r"^1\.\d+$"))
+    expect(page.locator("#spoken")).to_have_text(re.compile(r"^step \d+$"))
+    expect(page.locator(".detail")).to_contain_text("there are no layers")
+    for layered in ("#heatmap", "#profile", "#series", "#metric", "#tensors"):
+        expect(page.locator(layered)).to_be_hidden()
+    expect(page.locator("#trouble")).to_be_hidden()
+    assert not [url for url in asked if "/heatmap?" in url]
+    assert Axe().run(page).response["violations"] == []
+
+
 def test_restart_is_marked_in_the_lane(visit: Visit, site: Site) -> None:
     """A run that resumed from a checkpoint shows where, and from which step it went on."""
     site.post("resumed", schema=block_schema(), num_frames=80)

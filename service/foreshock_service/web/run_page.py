@@ -53,6 +53,7 @@ class RunPage:
     verdict: Verdict
     link: str
     sensitivity: SensitivityNote
+    has_layers: bool
     modules: tuple[str, ...] = MODULES
 
 
@@ -81,6 +82,7 @@ def run_page(told: RunRead, *, is_admin: bool, now: float) -> RunPage:
         health=health,
         verdict=verdict,
         link=link,
+        has_layers=told.num_series > 0,
         sensitivity=sensitivity_note(
             told.run, told.of_project, told.of_run, is_admin=is_admin, now=now
         ),

@@ -16,6 +16,7 @@ from foreshock_service.web.words import ratio, steps, whole
 _NEAR: Final = math.log(1.05)
 """A tensor within 5 % of its baseline is not off it."""
 _DEFAULT_DETAIL: Final = "Every layer is measured against its own baseline."
+_SCALARS_ONLY: Final = "Only scalars are reported: there are no layers."
 _SILENT_DETAIL: Final = (
     "What happened since then is not known: the training hangs, was killed, or cannot reach the "
     "service."
@@ -79,7 +80,7 @@ def verdict_of_calm(health: Health, *, num_series: int, newest_step: int | None)
         )
     if health.word == "Steady":
         sentence += f" in {steps(newest_step)}"
-    detail = _DEFAULT_DETAIL if num_series else "Only scalars are reported: there are no layers."
+    detail = _DEFAULT_DETAIL if num_series else _SCALARS_ONLY
     return Verdict(
         tone=health.tone,
         kicker=health.word if num_series == 0 else f"{health.word} · {whole(num_series)} tensors",
@@ -115,7 +116,7 @@ def _detail(incident: Incident) -> str:
     if farthest is not None and abs(math.log(farthest.ratio)) > _NEAR:
         name = farthest.series.partition(":")[2]
         sentences.append(f"{name} is now the farthest off, at {ratio(farthest.ratio)}.")
-    return " ".join(sentences) or _DEFAULT_DETAIL
+    return " ".join(sentences) or (_DEFAULT_DETAIL if incident.num_series else _SCALARS_ONLY)
 
 
 def _facts(incident: Incident, events: Sequence[RunEvent], newest_step: int) -> tuple[Fact, ...]:
@@ -126,7 +127,11 @@ def _facts(incident: Incident, events: Sequence[RunEvent], newest_step: int) -> 
     facts = [
         Fact(name="First layer to leave baseline", value=first, note=f"step {onset}", mono=True)
         if first
-        else Fact(name="Began", value=f"step {onset}", note="no layer before the others")
+        else Fact(
+            name="Began",
+            value=f"step {onset}",
+            note="no layer before the others" if incident.num_series else "",
+        )
     ]
     lead = incident.lead_steps
     if lead is None:

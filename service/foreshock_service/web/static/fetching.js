@@ -32,12 +32,14 @@ export class Fetching {
     const window = { from: 0, to: state.frames, columns: WHOLE_COLUMNS };
     await this.#ask("whole", async (signal) => {
       const [heat, scalars] = await Promise.all([
-        data.heatmap(this.#metric(), window, signal),
+        this.#heatmap(window, signal),
         data.scalars(SCALARS, window, signal),
       ]);
       if (signal.aborted) return;
-      state.whole = heat.grid;
-      state.coding = heat.coding;
+      if (heat) {
+        state.whole = heat.grid;
+        state.coding = heat.coding;
+      }
       state.clock = scalars.clock;
       state.restarts = restartsOf(scalars.clock, scalars.attempts);
       for (const [name, track] of Object.entries(scalars.tracks)) {
@@ -54,12 +56,12 @@ export class Fetching {
     const series = pin ? state.rows[pin.row] : undefined;
     await this.#ask("near", async (signal) => {
       const [heat, scalars, line] = await Promise.all([
-        data.heatmap(this.#metric(), window, signal),
+        this.#heatmap(window, signal),
         data.scalars(SCALARS, window, signal),
         series ? data.line(series.index, state.statistic, window, signal) : null,
       ]);
       if (signal.aborted) return;
-      state.near = heat.grid;
+      state.near = heat && heat.grid;
       state.line = line;
       for (const [name, track] of Object.entries(scalars.tracks)) {
         const scalar = state.scalars[name];
@@ -75,9 +77,10 @@ export class Fetching {
     this.resting = setTimeout(() => this.near(), REST_MILLISECONDS);
   }
 
-  #metric() {
-    const { kind, statistic, mode } = this.state;
-    return { kind, statistic, mode };
+  /** Null where the run logs scalars only. @param {import("./data.js").Window} window @param {AbortSignal} signal */
+  #heatmap(window, signal) {
+    const { series, kind, statistic, mode } = this.state;
+    return series.length ? this.data.heatmap({ kind, statistic, mode }, window, signal) : null;
   }
 
   /** @param {"whole" | "near"} what @param {(signal: AbortSignal) => Promise<void>} work */

@@ -35,7 +35,7 @@ export class Screen {
     /** @type {{x: number, y: number} | null} */
     this.pointer = null;
     const resize = new ResizeObserver(() => this.#resized());
-    resize.observe(element("heatmap"));
+    for (const id of ["loss", "heatmap"]) resize.observe(element(id));
     document.addEventListener("themechange", () => this.#themed());
     for (const list of /** @type {const} */ (["first", "largest"])) {
       element(`list-${list}`).addEventListener("click", () => this.#showList(list));
@@ -47,7 +47,7 @@ export class Screen {
     const ratio = Math.min(2, globalThis.devicePixelRatio || 1);
     return Math.max(
       16,
-      Math.min(4096, Math.round((element("heatmap").clientWidth - this.state.gutter) * ratio)),
+      Math.min(4096, Math.round((element("loss").clientWidth - this.state.gutter) * ratio)),
     );
   }
 
@@ -84,11 +84,9 @@ export class Screen {
   announce() {
     const { state } = this;
     if (!state.pin) return;
-    const name = state.rows[state.pin.row]?.name ?? "";
-    write(
-      "spoken",
-      `${name}, step ${whole(state.clock.stepAt(state.pin.ord))}: ${cellText(state, state.pin)}`,
-    );
+    const step = `step ${whole(state.clock.stepAt(state.pin.ord))}`;
+    const name = state.rows[state.pin.row]?.name;
+    write("spoken", name ? `${name}, ${step}: ${cellText(state, state.pin)}` : step);
   }
 
   #draw() {
