@@ -123,6 +123,22 @@ def test_the_first_explanation_of_symptoms_is_news(
     assert is_news(kind, shown) is is_told
 
 
+@pytest.mark.parametrize(
+    ("kind", "shown", "is_told"),
+    [
+        ("dead_units", {"weight_corruption"}, True),
+        ("non_finite", {"weight_corruption", "explosion"}, True),
+        ("explosion", {"weight_corruption", "explosion"}, False),
+        ("saturation", {"update_too_large", "vanishing_gradient"}, False),
+        ("loss_spike", {"weight_corruption"}, False),
+        ("plateau", {"update_too_large"}, False),
+    ],
+)
+def test_what_came_of_a_cause_is_news(kind: str, shown: set[str], is_told: bool) -> None:
+    """What was done to the weights does not say what has become of the network."""
+    assert is_news(kind, shown) is is_told
+
+
 def test_units_that_die_after_a_jump_of_the_loss_are_recorded() -> None:
     """It leaves them behind, and they explain nothing."""
     trace = healthy(300)

@@ -50,6 +50,23 @@ KIND_RANK: Final = {
 """How grave a kind is among others, and 0 what is mild."""
 SYMPTOMS: Final = frozenset({"gradient_spike", "loss_spike"})
 """Kinds that say that something happened, and not what."""
+CAUSES: Final = frozenset({"weight_corruption", "update_too_large"})
+"""Kinds that say what was done to the network, and not what came of it."""
+OUTCOMES: Final = frozenset(
+    {
+        "dead_units",
+        "saturation",
+        "representation_collapse",
+        "vanishing_gradient",
+        "massive_activation",
+        "attention_logit_growth",
+        "output_logit_drift",
+        "explosion",
+        "divergence",
+        "non_finite",
+    }
+)
+"""Kinds that say what has become of it."""
 
 
 def rank_of(kind: str) -> int:
@@ -58,9 +75,12 @@ def rank_of(kind: str) -> int:
 
 
 def is_news(kind: str, shown: Collection[str]) -> bool:
-    """Whether a kind that joins is told: it is graver than all that the incident has shown, or the
-    first, of those that are no mild ones, to explain what were nothing but symptoms."""
-    if kind not in SYMPTOMS and rank_of(kind) > 0 and SYMPTOMS.issuperset(shown):
+    """Whether a kind that joins is told: it is graver than all that the incident has shown; or the
+    first, of those that are no mild ones, to explain what were nothing but symptoms; or, where a
+    cause is known, graver than all that had come of it."""
+    if kind in OUTCOMES and not CAUSES.isdisjoint(shown):
+        shown = OUTCOMES.intersection(shown)
+    elif kind not in SYMPTOMS and rank_of(kind) > 0 and SYMPTOMS.issuperset(shown):
         return True
     return rank_of(kind) > max((rank_of(other) for other in shown), default=-1)
 
