@@ -10,7 +10,7 @@ from foreshock_service.incidents.names import family_of, module_of, tensor_of
 from foreshock_service.pipeline.session import DetectionSession
 
 from tests.detectors.faults import GRADIENT, LAYER, WEIGHT
-from tests.detectors.traces import Trace, changes_of, findings_of, healthy, opened
+from tests.detectors.traces import COLUMN, Trace, changes_of, findings_of, healthy, only, opened
 
 
 def test_recovery_is_told_with_its_length() -> None:
@@ -245,3 +245,69 @@ def test_names(series: str, module: str, tensor: str, family: str | None) -> Non
     """A parameter is about its module, of which it may be one of several, and a module in a block
     has a family."""
     assert (module_of(series), tensor_of(series), family_of(module)) == (module, tensor, family)
+
+
+def _two_jumps(num_rows: int = 420) -> Trace:
+    """An activation that jumps and stays there, and another one much later."""
+    trace, rows = healthy(num_rows), np.arange(num_rows)
+    trace.scale(f"activation:{LAYER}", np.where(rows >= 120, 30.0, 1.0))
+    trace.scale("activation:blocks.0.attn.qkv", np.where(rows >= 330, 30.0, 1.0))
+    return trace
+
+
+def test_a_level_that_does_no_harm_for_long_becomes_normal() -> None:
+    """Or a run whose baselines rest for good would show nothing that comes later."""
+    changes = changes_of(_two_jumps())
+    told = [(str(c.transition), c.incident.number, c.incident.group) for c in changes]
+    first, second = LAYER, "blocks.0.attn.qkv"
+    assert told == [("opened", 1, first), ("recovered", 1, first), ("opened", 2, second)]
+    accepted = changes[1].incident.evidence["accepted_step"]
+    assert f"taken for normal since step {accepted}" in changes[1].sentence
+    assert changes[2].incident.onset_step == 330
+
+
+def test_a_level_that_did_harm_does_not_become_normal() -> None:
+    """The loss moved, and has not come back."""
+    trace = _two_jumps()
+    trace.scalars["loss"][124:] += 2.5
+    assert {c.incident.number for c in changes_of(trace)} == {1}
+    assert not any(c.transition == "recovered" for c in changes_of(trace))
+
+
+@pytest.mark.parametrize("cut", [200, 260])
+def test_what_has_become_normal_stays_so_after_a_restart(cut: int) -> None:
+    """Before or after it did."""
+    trace, session = _two_jumps(), DetectionSession()
+    told = []
+    for frame in trace.frames():
+        if frame.ord == cut:
+            taken_up = DetectionSession()
+            assert taken_up.restore(session.state()) == []
+            session = taken_up
+        told += [(c.transition, c.step) for c in session.push(frame).changes]
+    assert told == [(c.transition, c.step) for c in changes_of(trace)]
+
+
+def test_a_layer_is_named_by_a_rule_that_only_takes_longer_to_be_sure() -> None:
+    """The loss jumped with what it sees, and names nobody."""
+    trace, name = healthy(200), f"activation:{LAYER}"
+    for activation in trace.names("activation"):
+        size = trace.stats[:, trace.index(activation), COLUMN["std"]]
+        trace.put(activation, "batch_std", 0.5 * size, slice(None))
+    trace.put(name, "batch_std", 1e-4, slice(120, None))
+    trace.scalars["loss"][120:] += 1.0
+    changes = changes_of(trace)
+    assert (changes[0].incident.kind, changes[0].incident.group) == ("loss_spike", None)
+    assert LAYER in [c.incident.group for c in changes if c.transition in ("named", "escalated")]
+
+
+def test_a_ratio_is_that_of_the_layer_that_is_told() -> None:
+    """Who left first is named, and not who was the first to go too far."""
+    trace, rows = healthy(240), np.arange(240)
+    for name, pace in ((f"activation:{LAYER}", 24.0), ("activation:blocks.2.mlp.up", 8.0)):
+        trace.scale(name, np.exp2(np.clip((rows - 120) / pace, 0, 12)))
+    session = DetectionSession(only("growth"))
+    first = next(c.incident for frame in trace.frames() for c in session.push(frame).changes)
+    ratios = {d.series: d.ratio for d in first.departures}
+    assert first.root_series is not None
+    assert first.evidence["ratio"] == ratios[first.root_series]

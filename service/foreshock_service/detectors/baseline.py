@@ -166,6 +166,13 @@ class Baselines:
         np.copyto(peak, np.nan, where=mask)
         self._derived = {}
 
+    def accept(self, mask: Bools) -> None:
+        """Take the levels of the newest rows for normal, and learn on as young ones do."""
+        for name in ("centre", "slow"):
+            known = mask & np.isfinite(self._values["fast"])
+            np.copyto(self._values[name], self._values["fast"], where=known)
+        self.relearn(mask)
+
     def learn(self, hold: Bools | None = None) -> None:
         """Absorb the row read last, except for frozen series and those in `hold` [series]."""
         skip = self._frozen if self._frozen.shape == self.row.measured.shape else None

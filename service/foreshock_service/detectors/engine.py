@@ -87,10 +87,14 @@ class Engine:
         if run:
             mask = np.ones(layout.num_series, np.bool_)
         elif series:
-            mask = np.array([f"{kind}:{name}" in series for kind, name in layout.keys], np.bool_)
+            mask = self._named(series)
         else:
             mask = np.zeros(layout.num_series, np.bool_)
         self.baselines.freeze(mask)
+
+    def accept(self, series: frozenset[str]) -> None:
+        """Take the levels of the series named `kind:name` for normal."""
+        self.baselines.accept(self._named(series))
 
     def departures(self, step: int) -> tuple[Departure, ...]:
         """Series outside their baseline on the newest row, which is that of a step: those that left
@@ -144,6 +148,10 @@ class Engine:
                 self._detectors[place] = self._make(detector.name)
                 unread.append(detector.name)
         return unread
+
+    def _named(self, series: set[str] | frozenset[str]) -> Bools:
+        keys = self.baselines.layout.keys
+        return np.array([f"{kind}:{name}" in series for kind, name in keys], np.bool_)
 
     def _make(self, name: str) -> Detector:
         return DETECTORS[name](self._config.limits(name))

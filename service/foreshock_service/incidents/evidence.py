@@ -120,6 +120,15 @@ def first_evidence(
         if lead.statistic != "loss":
             evidence.setdefault("ratio", _ratio(lead))
     root = next((d for d in departures if d.series == cause.root), None)
-    if root is not None and lead.series is None and lead.kind not in OF_THEIR_OWN:
+    if root is not None and _is_told_of(root, lead):
         evidence["ratio"] = root.ratio
     return evidence
+
+
+def _is_told_of(root: Departure, lead: Finding) -> bool:
+    """Whether a sentence tells the ratio of who left first, and not of who first went too far."""
+    if lead.series is None:
+        return lead.kind not in OF_THEIR_OWN
+    if lead.kind not in GROWING or lead.statistic != "rms":
+        return False
+    return lead.kind != "update_too_large" or root.series.startswith("update:")

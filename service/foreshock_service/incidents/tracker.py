@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
-from foreshock_service.domain.incident_documents import incident_from_json, incident_to_json
 from foreshock_service.domain.incidents import (
     Departure,
     Incident,
@@ -22,7 +21,7 @@ from foreshock_service.domain.incidents import (
     State,
     Transition,
 )
-from foreshock_service.incidents.attribution import Cause
+from foreshock_service.incidents.attribution import NAMED_BY_RULE, NOBODY, Cause
 from foreshock_service.incidents.evidence import (
     cause_of,
     first_evidence,
@@ -40,6 +39,7 @@ from foreshock_service.incidents.lifecycle import (
     is_news,
     rank_of,
 )
+from foreshock_service.incidents.live import Live
 from foreshock_service.incidents.loss_moved import LossWatch
 from foreshock_service.incidents.names import family_of
 
@@ -68,30 +68,19 @@ NAMING_ROWS: Final = 64
 """Within so many rows of opening, the layer may still be named; later it would be a guess."""
 
 
-@dataclass(slots=True)
-class _Live:
-    incident: Incident
-    key: str
-    watch: LossWatch
-    opened_row: int
-    last_row: int
-    last_step: int
-    told: set[tuple[str, str]] = field(default_factory=set)
-    shown: set[str] = field(default_factory=set)
-    """Kinds since it opened, or since it was taken up again: what joins these is news."""
-
-
 class IncidentTracker:
     """One run's incidents. Pure: the same frames and findings give the same changes."""
 
     def __init__(self, *, first_number: int = 1) -> None:
         self._next_number = first_number
         self._row = 0
-        self._live: list[_Live] = []
+        self._live: list[Live] = []
         self._losses: deque[tuple[int, float]] = deque(maxlen=LOSS_ROWS)
         self.whose: dict[str, float | int | str] = {}
         """Evidence that every new incident gets: `rank` and `host` where a run has several ranks.
         It is what the stage knows when it takes the tracker up, and no part of its state."""
+        self.accepted: frozenset[str] = frozenset()
+        """Series, as `kind:name`, whose levels have become normal on the last row."""
         self.kept: list[tuple[Finding, int]] = []
         """The last row's findings worth storing, with their incident's number: the first of each
         detector, kind and series."""
@@ -104,7 +93,10 @@ class IncidentTracker:
     @property
     def frozen_run(self) -> bool:
         """Whether baselines must not learn at all: an acute incident is open."""
-        return any(live.key == ACUTE and live.incident.state is State.OPEN for live in self._live)
+        return any(
+            live.key == ACUTE and live.incident.state is State.OPEN and not live.accepted
+            for live in self._live
+        )
 
     @property
     def frozen_series(self) -> frozenset[str]:
@@ -112,7 +104,7 @@ class IncidentTracker:
         return frozenset(
             d.series
             for live in self._live
-            if live.incident.state is State.OPEN
+            if live.incident.state is State.OPEN and not live.accepted
             for d in live.incident.departures
         )
 
@@ -141,6 +133,7 @@ class IncidentTracker:
                 changes += self._join(frame, live, group, departures)
             self._keep(live, group)
         changes += self._watch_loss(frame, loss)
+        self._accept(frame, loss)
         changes += self._settle(frame, loss)
         return changes
 
@@ -168,17 +161,7 @@ class IncidentTracker:
             "next_number": self._next_number,
             "row": self._row,
             "losses": [list(pair) for pair in self._losses],
-            "live": [
-                {
-                    "incident": incident_to_json(live.incident),
-                    "key": live.key,
-                    "watch": live.watch.state(),
-                    "rows": [live.opened_row, live.last_row, live.last_step],
-                    "told": sorted(list(pair) for pair in live.told),
-                    "shown": sorted(live.shown),
-                }
-                for live in self._live
-            ],
+            "live": [live.to_json() for live in self._live],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -186,19 +169,7 @@ class IncidentTracker:
         self._next_number = int(state["next_number"])
         self._row = int(state["row"])
         self._losses = deque(((int(s), float(x)) for s, x in state["losses"]), maxlen=LOSS_ROWS)
-        self._live = [
-            _Live(
-                incident=incident_from_json(item["incident"]),
-                key=str(item["key"]),
-                watch=LossWatch.from_state(item["watch"]),
-                opened_row=int(item["rows"][0]),
-                last_row=int(item["rows"][1]),
-                last_step=int(item["rows"][2]),
-                told={(kind, series) for kind, series in item["told"]},
-                shown=set(item["shown"]),
-            )
-            for item in state["live"]
-        ]
+        self._live = [Live.from_json(item) for item in state["live"]]
 
     def _grouped(self, findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
         acute_open = self.frozen_run
@@ -210,7 +181,7 @@ class IncidentTracker:
             groups.setdefault(key, []).append(finding)
         return sorted(groups.items())
 
-    def _is_other_trouble(self, live: _Live, frame: Frame, findings: Sequence[Finding]) -> bool:
+    def _is_other_trouble(self, live: Live, frame: Frame, findings: Sequence[Finding]) -> bool:
         """After recovery only the same kind is a relapse; another kind has another cause, and so,
         once it has been quiet for long, have series that it did not name, and what is critical."""
         incident = live.incident
@@ -225,7 +196,7 @@ class IncidentTracker:
         named = {d.series for d in named_by(frame, findings)}
         return not named or named.isdisjoint(d.series for d in incident.departures)
 
-    def _find(self, key: str) -> _Live | None:
+    def _find(self, key: str) -> Live | None:
         return next((live for live in self._live if live.key == key), None)
 
     def _open(
@@ -234,7 +205,7 @@ class IncidentTracker:
         key: str,
         findings: Sequence[Finding],
         departures: Sequence[Departure],
-    ) -> _Live:
+    ) -> Live:
         lead = max(findings, key=lambda f: (f.kind not in SYMPTOMS, rank_of(f.kind), f.score))
         lead = next(f for f in findings if f.kind == lead.kind)
         named = named_by(frame, [f for f in findings if f.kind == lead.kind])
@@ -273,7 +244,7 @@ class IncidentTracker:
             evidence={**self.whose, **first_evidence(lead, cause, departures)},
         )
         self._next_number += 1
-        live = _Live(incident, key, watch, self._row, self._row, frame.step)
+        live = Live(incident, key, watch, opened_row=self._row, last_step=frame.step)
         live.shown = set(incident.kinds)
         self._live.append(live)
         return live
@@ -281,7 +252,7 @@ class IncidentTracker:
     def _join(
         self,
         frame: Frame,
-        live: _Live,
+        live: Live,
         findings: Sequence[Finding],
         departures: Sequence[Departure],
     ) -> list[IncidentChange]:
@@ -296,6 +267,8 @@ class IncidentTracker:
         # signs that come and go say no more than they have said.
         again = old.state is State.RECOVERED and "relapsed_step" not in old.evidence
         relapsed = again and any(f.kind in DAMAGE for f in findings)
+        if old.state is State.RECOVERED:
+            live.begin_anew(self._row)
         if again:
             live.shown = set() if relapsed else {f.kind for f in findings} & set(old.kinds)
         added = [k for k in dict.fromkeys(f.kind for f in findings) if k not in live.shown]
@@ -317,6 +290,8 @@ class IncidentTracker:
         if self._row - live.opened_row <= NAMING_ROWS:
             left = departures if live.key == ACUTE else ()
             cause = cause_of(frame, old.kind, named, left, opens=False)
+            if old.group is None and cause.group is None:
+                cause = _since_the_onset(frame, old, findings)
             if _says_more(old, cause):
                 new = replace(
                     new, group=cause.group, root_series=cause.root, confidence=cause.confidence
@@ -324,11 +299,14 @@ class IncidentTracker:
                 changes.append(change(new, Transition.NAMED, step=frame.step))
                 new = changes[-1].incident
         evidence = newer_evidence(new, findings)
+        if not live.accepted:
+            evidence.pop("accepted_step", None)
         if relapsed:
             evidence["relapsed_step"] = frame.step
         new = replace(new, evidence=evidence)
         live.shown.update(added)
         if severity is not old.severity or news:
+            live.begin_anew(self._row)
             changes.append(change(new, Transition.ESCALATED, step=frame.step))
             new = changes[-1].incident
         live.incident = new
@@ -348,6 +326,18 @@ class IncidentTracker:
                 live.incident = replace(incident, loss_step=moved, updated_step=frame.step)
                 changes.append(_take(live, Transition.LOSS_MOVED, frame))
         return changes
+
+    def _accept(self, frame: Frame, loss: float | None) -> None:
+        """Take the levels for normal that have done no harm: a run whose baselines rest for good
+        shows nothing of what comes later."""
+        accepted = [
+            live for live in self._live if live.key == ACUTE and live.is_harmless(self._row, loss)
+        ]
+        self.accepted = frozenset(d.series for live in accepted for d in live.incident.departures)
+        for live in accepted:
+            evidence = {**live.incident.evidence, "accepted_step": frame.step}
+            live.incident = replace(live.incident, evidence=evidence, updated_step=frame.step)
+            live.accepted = True
 
     def _settle(self, frame: Frame, loss: float | None) -> list[IncidentChange]:
         changes: list[IncidentChange] = []
@@ -377,7 +367,7 @@ class IncidentTracker:
             cut -= 1
         return [loss for _, loss in rows[:cut]], rows[cut:]
 
-    def _keep(self, live: _Live, findings: Sequence[Finding]) -> None:
+    def _keep(self, live: Live, findings: Sequence[Finding]) -> None:
         for finding in findings:
             mark = (f"{finding.detector}/{finding.kind}", str(finding.series))
             if mark not in live.told:
@@ -385,10 +375,21 @@ class IncidentTracker:
                 self.kept.append((finding, live.incident.number))
 
 
-def _take(live: _Live, transition: Transition, frame: Frame) -> IncidentChange:
+def _take(live: Live, transition: Transition, frame: Frame) -> IncidentChange:
     made = change(live.incident, transition, step=frame.step)
     live.incident = made.incident
     return made
+
+
+def _since_the_onset(frame: Frame, incident: Incident, findings: Sequence[Finding]) -> Cause:
+    """What a rule of its own names, whose first sign is as old as the incident: it only takes more
+    rows to be sure."""
+    early = [f for f in findings if f.onset_step <= incident.onset_step]
+    for kind in dict.fromkeys(f.kind for f in early):
+        if kind in NAMED_BY_RULE:
+            named = named_by(frame, [f for f in early if f.kind == kind])
+            return cause_of(frame, kind, named, (), opens=False)
+    return NOBODY
 
 
 def _says_more(old: Incident, cause: Cause) -> bool:

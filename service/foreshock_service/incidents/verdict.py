@@ -25,6 +25,9 @@ def sentence(incident: Incident, transition: Transition | None = None) -> str:
         return f"Resolved by {incident.acknowledged_by}: {_story(incident)}"
     if incident.state is State.RECOVERED and incident.recovered_step is not None:
         after = incident.recovered_step - incident.onset_step
+        if "accepted_step" in incident.evidence:
+            kept = f"{subject(incident)} keeps to its new level, which is taken for normal"
+            return f"{kept} since step {incident.evidence['accepted_step']}; {_continued(incident)}"
         return f"{subject(incident)} recovered after {_steps(after)}; {_continued(incident)}"
     return _story(incident)
 
@@ -140,12 +143,18 @@ def _gradient(incident: Incident) -> str:
     )
 
 
+def _eased(incident: Incident) -> str:
+    if incident.evidence["eased"] == "at once":
+        return f"The loss fell from {_pair(incident)} at once at step {incident.onset_step}"
+    return (
+        f"The loss fell from {_pair(incident)} within a few steps before step "
+        f"{incident.opened_step}, and the gradients with it"
+    )
+
+
 def _batch(incident: Incident) -> str:
     if incident.evidence.get("eased"):
-        return (
-            f"The loss fell from {_pair(incident)} within a few steps before step "
-            f"{incident.opened_step}, and the gradients with it: the data have become too easy"
-        )
+        return f"{_eased(incident)}: the data have become too easy"
     ratio = number(incident, "ratio")
     size = "" if ratio is None else f" {times(ratio)}"
     first = f" at {incident.group}, the first layer" if incident.group else ""
@@ -285,11 +294,7 @@ def _drift(incident: Incident) -> str:
 
 def _collapse(incident: Incident) -> str:
     if incident.evidence.get("eased"):
-        return (
-            f"The loss fell from {_pair(incident)} within a few steps before step "
-            f"{incident.opened_step}, and the gradients with it, though the input is as before: "
-            "the loss asks for less"
-        )
+        return f"{_eased(incident)}, though the input is as before: the loss asks for less"
     if incident.evidence.get("detector") == "fading":
         return _fading(incident)
     if incident.evidence.get("statistic") == "place":

@@ -43,6 +43,8 @@ class DetectionSession:
         departures = self.engine.departures(frame.step) if busy else ()
         changes = self.tracker.push(frame, findings, departures)
         self.engine.freeze(run=self.tracker.frozen_run, series=self.tracker.frozen_series)
+        if self.tracker.accepted:
+            self.engine.accept(self.tracker.accepted)
         return RowOutcome(self.tracker.kept, changes)
 
     @property

@@ -153,6 +153,8 @@ def _sequence(incident: Incident, events: Sequence[RunEvent]) -> Sequence[Moment
     root = (incident.root_series or "").partition(":")[2] or incident.group
     began = f"{root} leaves its baseline" if root else "the run leaves its baseline"
     back = "everything is back inside its baseline"
+    if "accepted_step" in incident.evidence:
+        back = "the new level is taken for normal"
     if incident.kind == SILENT_CLIENT:
         began, back = "the last step that came", "frames come again"
     moments.append(Moment(at=incident.onset_step, text=began, tone=tone))
