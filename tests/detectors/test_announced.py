@@ -15,7 +15,13 @@ from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Severity
 from foreshock_service.pipeline.session import DetectionSession
 
-from tests.detectors.faults import FIRST, lonely_update, too_easy_data, unreached_weights
+from tests.detectors.faults import (
+    FIRST,
+    corrupt_weight,
+    lonely_update,
+    too_easy_data,
+    unreached_weights,
+)
 from tests.detectors.traces import Trace, changes_of, healthy, opened, told_by
 from tests.docs.markdown import ROOT
 
@@ -26,6 +32,14 @@ def announce(trace: Trace, row: int = CHANGE) -> Trace:
     """Mark the frame of a row."""
     trace.flags[row] |= int(FrameFlag.ANNOUNCED)
     return trace
+
+
+def test_weights_that_are_written_with_the_change_are_not_corrupted() -> None:
+    """A head that is drawn anew, weights that are pruned; what changes on the next step is told."""
+    trace = corrupt_weight()
+    assert [i.kind for i in opened(trace)] == ["weight_corruption"]
+    assert opened(announce(corrupt_weight(), FIRST)) == []
+    assert [i.kind for i in opened(announce(corrupt_weight(), FIRST - 1))] == ["weight_corruption"]
 
 
 def lose_more(trace: Trace) -> None:

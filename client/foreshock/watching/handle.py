@@ -116,12 +116,13 @@ class Watch:
             self._parts.guard.run("gradient", self._parts.optimizers.grads_ready, optimizer)
 
     def note(self, text: str) -> None:
-        """Write a remark at this step."""
+        """Write a remark at this step, for people: detection reads `announce` alone."""
         self._event("note", text=text)
 
     def announce(self, text: str) -> None:
-        """Say that from this step on the learning rate, batch size, data or loss is another, on
-        purpose: levels are then learned anew instead of told as incidents. Call it on each rank."""
+        """Say that from this step on the learning rate, batch size, data, loss or weights are
+        others, on purpose: levels are then learned anew instead of told as incidents. Call it on
+        each rank."""
         parts = self._parts
         if parts is not None:
             parts.guard.run("change", parts.recorder.announce)

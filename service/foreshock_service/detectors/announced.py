@@ -1,10 +1,12 @@
 """Announced changes: what was normal before is no measure for what follows on purpose.
 
-A client that says that learning rate, batch size, data or loss change at a step marks that step's
-frame. From it on, for 32 rows, nothing is said of the sizes that such a change moves, while they
-are learned anew: the rules that compare with levels begin as in a new run, and baselines of all but
-the weights move fast. What no such change explains is told as ever: what is not finite, corrupted
-weights, replicas that differ, a negative rate, and whatever is critical but a loss's own course.
+A client that says that learning rate, batch size, data, loss or weights change at a step marks that
+step's frame. From it on, for 32 rows, nothing is said of the sizes that such a change moves, while
+they are learned anew: the rules that compare with levels begin as in a new run, and baselines of
+all but the weights move fast. Weights that were written with the change, as a head that is drawn
+anew or what is pruned, are no corruption on its first row. What no such change explains is told as
+ever: what is not finite, weights that are corrupted later, replicas that differ, a negative rate,
+and whatever is critical but a loss's own course.
 Source: ours; 32 rows are those after which `loss` and `updates` judge a new run.
 """
 
@@ -33,6 +35,8 @@ MOVED: Final = frozenset(
 """Kinds whose warnings wait, but for those of a weight: no such change moves weights at once."""
 COURSE: Final = ("loss", "divergence")
 """The detector and the kind that wait although they are critical."""
+WRITTEN: Final = "weight_corruption"
+"""The kind of weights that were written between two steps."""
 BEGIN_ANEW: Final[Mapping[str, tuple[str, ...]]] = {
     "loss": (),
     "spike": (),
@@ -42,6 +46,7 @@ BEGIN_ANEW: Final[Mapping[str, tuple[str, ...]]] = {
     "shift": (),
     "optimizer_health": (),
     "windfall": (),
+    "cliff": (),
     "unreached": (),
 }
 """Detectors that compare with levels, and what of their state a change does not touch."""
@@ -73,9 +78,12 @@ class Announced:
         """Those that are told on this row."""
         if not self._rows_left:
             return findings
-        weights = layout.kind_masks[WEIGHT]
+        weights, begins = layout.kind_masks[WEIGHT], self._rows_left == GRACE_ROWS
         return [
-            f for f in findings if not _waits(f) or (f.series is not None and weights[f.series])
+            f
+            for f in findings
+            if not (begins and f.kind == WRITTEN)
+            and (not _waits(f) or (f.series is not None and weights[f.series]))
         ]
 
     def state(self) -> int:
