@@ -77,13 +77,13 @@ def test_rows_between_the_steps_are_quiet(every: int) -> None:
     assert told_by("stopped", _accumulating(every)) == []
 
 
-def test_a_rest_of_twice_the_habit_is_told() -> None:
-    """A step every eighth row makes rests of seven; the next is told on its fourteenth row."""
+def test_a_rest_of_three_times_the_habit_is_told() -> None:
+    """A step every eighth row makes rests of seven; the next is told on its twenty-first row."""
     trace = _accumulating(8)
     for name in trace.names("update"):
         trace.scale(name, 0.0, 64)
     (finding,) = told_by("stopped", trace)
-    assert (finding.onset_step, finding.step) == (64, 77)
+    assert (finding.onset_step, finding.step) == (64, 84)
 
 
 def _accumulating(every: int) -> Trace:
@@ -156,9 +156,9 @@ def test_pauses_that_are_a_habit_are_quiet() -> None:
 
 
 def test_a_pause_beyond_the_habit_is_told() -> None:
-    """On the tenth row, where five were usual."""
+    """On the fifteenth row, where five were usual."""
     (finding,) = told_by("stopped", _paused([range(40, 45), range(80, 160)]))
-    assert finding.step == 89
+    assert finding.step == 94
 
 
 def test_a_weight_that_no_optimizer_holds_is_named_on_the_eighth_row() -> None:

@@ -66,10 +66,10 @@ def test_pauses_that_are_a_habit_are_quiet() -> None:
     assert told_by("unreached", _paused(range(40, 45), range(60, 65), range(80, 89))) == []
 
 
-def test_a_pause_of_twice_the_habit_is_told() -> None:
-    """On the tenth row, where five were usual."""
+def test_a_pause_of_three_times_the_habit_is_told() -> None:
+    """On the fifteenth row, where five were usual."""
     (finding,) = told_by("unreached", _paused(range(40, 45), range(80, 140)))
-    assert (finding.onset_step, finding.step) == (80, 89)
+    assert (finding.onset_step, finding.step) == (80, 94)
 
 
 def test_of_a_path_that_is_cut_the_end_nearest_to_the_loss_is_named() -> None:

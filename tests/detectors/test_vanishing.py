@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from foreshock_service.incidents.verdict import sentence
 
-from tests.detectors.faults import GRADIENT, idle, never_reached
+from tests.detectors.faults import GRADIENT, LAYER, WEIGHT, idle, never_reached
 from tests.detectors.traces import Trace, healthy, names_of, opened, told_by
 
 
@@ -30,13 +30,23 @@ def test_a_gradient_that_was_alive_and_is_exactly_zero() -> None:
 
 
 def test_a_gradient_that_pauses_now_and_then_is_told_beyond_its_habit() -> None:
-    """After pauses of five rows it takes ten."""
+    """After pauses of five rows it takes fifteen."""
     trace = healthy(140)
     rows = np.arange(140)
     pauses = ((rows >= 30) & (rows < 35)) | ((rows >= 50) & (rows < 55)) | (rows >= 100)
     trace.scale("gradient:blocks.1.mlp.up.weight", np.where(pauses, 0.0, 1.0))
     (finding,) = told_by("vanishing", trace)
-    assert (finding.onset_step, finding.step) == (100, 109)
+    assert (finding.onset_step, finding.step) == (100, 114)
+
+
+def test_pauses_of_a_sibling_are_a_habit_as_well() -> None:
+    """A router passes its experts over at different times, and none for the first time alone."""
+    trace, rows = healthy(140), np.arange(140)
+    once = (rows >= 50) & (rows < 55)
+    trace.scale("gradient:blocks.0.mlp.up.weight", np.where(once, 0.0, 1.0))
+    trace.scale("gradient:blocks.1.mlp.up.weight", np.where(rows >= 100, 0.0, 1.0))
+    (finding,) = told_by("vanishing", trace)
+    assert (finding.onset_step, finding.step) == (100, 114)
 
 
 def test_zero_from_the_first_step_is_intended() -> None:
@@ -163,3 +173,32 @@ def test_rows_without_gradients_do_not_count() -> None:
     (incident,) = opened(trace)
     assert (incident.kind, incident.group) == ("vanishing_gradient", None)
     assert (incident.onset_step, incident.opened_step) == (200, 246)
+
+
+def test_a_branch_that_has_not_opened_yet_is_not_dead() -> None:
+    """A weight that begins at nought puts out nothing, and gets a gradient; or it is frozen."""
+    trace = healthy(100)
+    trace.put(f"activation:{LAYER}", "zero_frac", 1.0, slice(None))
+    trace.scale(WEIGHT, 0.0)
+    assert told_by("vanishing", trace) == []
+    idle(trace, GRADIENT, slice(None))
+    assert told_by("vanishing", trace) == []
+
+
+def test_a_branch_without_a_way_out_is_dead() -> None:
+    """With a gradient that is zero as well it never opens."""
+    trace = healthy(100)
+    trace.put(f"activation:{LAYER}", "zero_frac", 1.0, slice(None))
+    for name in (WEIGHT, GRADIENT):
+        trace.scale(name, 0.0)
+    (finding,) = told_by("vanishing", trace)
+    assert (finding.kind, names_of([finding], trace)) == ("dead_units", [f"activation:{LAYER}"])
+
+
+@pytest.mark.parametrize(("share", "is_dead"), [(0.7, False), (0.8, True)])
+def test_half_of_the_units_that_lived_must_die(share: float, is_dead: bool) -> None:
+    """Of a layer of which half never lived, a quarter of all."""
+    trace = healthy(120)
+    trace.put(f"activation:{LAYER}", "inactive_unit_frac", 0.5, slice(0, 60))
+    trace.put(f"activation:{LAYER}", "inactive_unit_frac", share, slice(60, None))
+    assert bool(told_by("vanishing", trace)) is is_dead

@@ -2,8 +2,8 @@
 
 `dead_units`: of siblings (modules under one parent that differ by a number, at least three) one has
 no activation or no gradient, absent or exactly zero, on 20 rows on which a sibling lives, and for
-twice as long as any sibling ever was idle and came back. It must have lived on 8 rows next to a
-living sibling before. Up to eight are named.
+three times as long as any sibling ever was idle and came back. It must have lived on 8 rows next to
+a living sibling before. Up to eight are named.
 
 Layers of a plain stack are siblings too; what tells a router is that siblings have been idle and
 come back, twice at least in the group. Layers that are frozen one by one never come back, and heads
@@ -45,7 +45,7 @@ class ExpertsThresholds(Thresholds):
 
     rows: int = threshold(20, "rows", "so long must an expert be idle while a sibling lives")
     longest: float = threshold(
-        2.0, "times", "and longer than any sibling that came back, by so much", guard=True
+        3.0, "times", "and longer than any sibling that came back, by so much", guard=True
     )
     alive_rows: int = threshold(
         8, "rows", "so long must it have lived together with a sibling before", guard=True

@@ -8,7 +8,9 @@ import numpy as np
 
 from foreshock_service.detectors.layout import Layout
 from foreshock_service.detectors.memory import SeriesMemory
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.row import Bools, any_of
+from foreshock_service.detectors.siblings import sibling_groups
 from foreshock_service.detectors.streak import Streaks
 
 
@@ -18,6 +20,7 @@ class Pauses:
     def __init__(self) -> None:
         self.streaks = Streaks()
         self._longest = SeriesMemory("rows")
+        self._groups = PerLayout(sibling_groups)
 
     def update(self, layout: Layout, *, pauses: Bools, measured: Bools, step: int) -> None:
         """Count a row; series that were not measured keep their count."""
@@ -31,12 +34,16 @@ class Pauses:
         self.streaks.update(layout, holds=pauses, measured=measured, step=step)
 
     def unusual(self, layout: Layout, *, rows: int, factor: float) -> Bools:
-        """Series whose pause is at least `rows` long, and `factor` times their longest one."""
+        """Series whose pause is at least `rows` long, and `factor` times the longest one of theirs
+        or of a sibling, as routed experts have."""
         lasting = self.streaks.lasting(rows)
         if not any_of(lasting):
             return lasting
         self._longest.align(layout)
         habit = np.fmax(self._longest["rows"], 0.0)
+        longest = habit.copy()
+        for group in self._groups.of(layout).values():
+            habit[group] = np.maximum(habit[group], longest[group].max())
         return np.asarray(lasting & (self.streaks.rows >= factor * habit))
 
     def state(self) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """Stopped: weights that no longer move, though their gradients do not say so.
 
 - `update_too_small`, a warning: the update of a matrix that has moved on 24 rows is exactly zero on
-  6 measured rows in a row, and on twice as many as it ever paused for before, while its gradient is
-  neither zero nor absent and another matrix moves. It is no longer in the optimizer, its rate is
-  nought, or what is written into it is taken back. Names the matrices, first in the flow first.
+  6 measured rows in a row, and on three times as many as it ever paused for before, while its
+  gradient is neither zero nor absent and another matrix moves. It is no longer in the optimizer,
+  its rate is nought, or what is written into it is taken back. Names the matrices, first in the
+  flow first.
 - `update_too_small`, a warning: a matrix has a gradient on 8 rows, and neither it nor its update
   is ever measured, though others are: no optimizer that is watched holds it. Names the matrices.
-- The first of all weights at once, of which nobody is named: none moves on 10 rows, and on twice as
-  many as lay between two steps before, or on 24 at the most or where none has ever moved. Steps are
-  not taken, or their rate is nought.
+- The first of all weights at once, of which nobody is named: none moves on 10 rows, and on three
+  times as many as lay between two steps before, or on 24 at the most or where none has ever moved.
+  Steps are not taken, or their rate is nought.
 - Quiet: frozen weights, which have no gradient; steps that loss scaling skipped; the rows between
   two steps, as under accumulation; players that take turns, whose pauses are a habit.
 
@@ -46,7 +47,7 @@ class StoppedThresholds(Thresholds):
 
     rows: int = threshold(6, "rows", "so long must an update be zero")
     longest: float = threshold(
-        2.0, "times", "and beyond the longest pause that the matrix came back from", guard=True
+        3.0, "times", "and beyond the longest pause that the matrix came back from", guard=True
     )
     moved_rows: int = threshold(24, "rows", "on which the matrix moved before", guard=True)
     all_rows: int = threshold(

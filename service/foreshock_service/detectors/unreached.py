@@ -1,8 +1,9 @@
 """Unreached: weights to which no gradient comes any more.
 
 - `update_too_small`, a warning: a matrix that had a gradient on 24 rows has none, absent and not
-  zero, on 6 rows on which others have theirs, and on twice as many as it ever came back from, while
-  its module still runs. It was frozen, or left out of the graph. Names the matrices.
+  zero, on 6 rows on which others have theirs, and on three times as many as it or a sibling ever
+  came back from, while its module still runs. It was frozen, or left out of the graph. Names the
+  matrices.
 - `vanishing_gradient`, a warning: the same of two matrices or more that are all that lies before
   them on the way from the input. The path is cut behind the last of them, which is named first.
 - `vanishing_gradient`, critical: all gradients have been exactly zero on 6 rows, or on 24 if there
@@ -44,7 +45,7 @@ class UnreachedThresholds(Thresholds):
 
     rows: int = threshold(6, "rows", "so long must a gradient be absent, or all of them zero")
     longest: float = threshold(
-        2.0, "times", "and beyond the longest pause that it came back from", guard=True
+        3.0, "times", "and beyond the longest pause that it came back from", guard=True
     )
     had_rows: int = threshold(24, "rows", "on which the matrix had a gradient before", guard=True)
     path: int = threshold(2, "count", "matrices at the input that make a path which is cut")

@@ -4,16 +4,17 @@
   below 1e-5 of the largest one's, on 24 rows.
 - `vanishing_gradient`, by own past: a matrix' gradient has fallen 10 octaves below its start while
   others have not followed (it must be 7 octaves below the quarter of them that fell the least), on
-  24 rows; or it was alive and is exactly zero on 6 rows, and twice as long as ever before, while
-  others live. Converging shrinks all alike: quiet.
+  24 rows; or it was alive and is exactly zero on 6 rows, and three times as long as it or a
+  sibling ever was before, while others live. Converging shrinks all alike: quiet.
 - `vanishing_gradient`, from the start: the gradients of 3 matrices and a quarter of them have been
   exactly zero on each of 24 rows since the first, while others live. A path that is cut.
 - `vanishing_gradient`, of all (a warning): the median gradient is 8 octaves below its slow centre
   on 24 rows, though the loss keeps half of its level of a hundred rows ago and a tenth of its
   first, and still differs from batch to batch. Converging takes the loss along, or its noise.
-- `dead_units`: the share of zeros of an activation exceeds max(0.85, start + 0.15), or that of its
-  inactive units max(0.5, start + 0.25), on 20 rows. Half zeros is what a ReLU does; nothing but
-  zeros is too much from the first row on.
+- `dead_units`: 85 % of an activation's elements are zero, and 70 % of those that were not at the
+  start, or half of its units are inactive, and half of those that were not, on 20 rows. Half zeros
+  is what a ReLU does; nothing but zeros is too much from the first row on, unless the module's own
+  weight is exactly zero and may still open: its gradient is not zero.
 
 A frozen parameter has no gradient at all (absent, not zero), and fewer that were zero from the
 first step are taken for parts that wait for their use. A gradient that rises by half an octave over
@@ -32,8 +33,9 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import START_ROWS, Baselines
 from foreshock_service.detectors.emit import fall_of_all, series_findings
-from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
+from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, Indices, Layout
 from foreshock_service.detectors.pauses import Pauses
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, Floats, any_of, lower_quartile, middle
 from foreshock_service.detectors.streak import Streaks
@@ -61,7 +63,7 @@ class VanishingThresholds(Thresholds):
     common_octaves: float = threshold(7.0, "octaves", "and below the quarter that fell the least")
     zero_rows: int = threshold(6, "rows", "a gradient that was alive is exactly zero for so long")
     longest: float = threshold(
-        2.0, "times", "and beyond the longest pause that it came back from", guard=True
+        3.0, "times", "and beyond the longest pause that it came back from", guard=True
     )
     never_share: float = threshold(
         0.25, "share", "of the matrices that never had a gradient, and as many as above", guard=True
@@ -71,12 +73,12 @@ class VanishingThresholds(Thresholds):
     )
     dead_rows: int = threshold(20, "rows", "so long must units be dead")
     dead_zeros: float = threshold(0.85, "share", "of an activation's elements are zero")
-    dead_zeros_above_start: float = threshold(
-        0.15, "share", "and more than at the start by so much"
+    dead_zeros_of_living: float = threshold(
+        0.7, "share", "and so many of those that were not, when the run began"
     )
     dead_units: float = threshold(0.5, "share", "of its units are inactive for the whole batch")
-    dead_units_above_start: float = threshold(
-        0.25, "share", "and more than at the start by so much"
+    dead_units_of_living: float = threshold(
+        0.5, "share", "and so many of those that were not, when the run began"
     )
 
 
@@ -93,6 +95,7 @@ class Vanishing:
         self._never = Streaks()
         self._all_rows, self._all_since = 0, 0
         self._dead = Streaks()
+        self._weights = PerLayout(_weights_of_modules)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -216,17 +219,21 @@ class Vanishing:
             return []
         measured = row.measured & layout.kind_masks[ACTIVATION]
         known = baselines.zero_count >= START_ROWS
+        limits = self._limits
         zeros = np.maximum(
-            self._limits.dead_zeros, baselines.zero_start + self._limits.dead_zeros_above_start
+            limits.dead_zeros,
+            1.0 - (1.0 - limits.dead_zeros_of_living) * (1.0 - baselines.zero_start),
         )
         units = np.maximum(
-            self._limits.dead_units, baselines.unit_start + self._limits.dead_units_above_start
+            limits.dead_units,
+            1.0 - (1.0 - limits.dead_units_of_living) * (1.0 - baselines.unit_start),
         )
         by_zeros: Bools = row.zero_frac > zeros
         by_units: Bools = row.inactive_unit_frac > units
         self._dead.update(
             layout,
-            holds=known & (by_zeros | by_units) | (row.zero_frac == 1.0),
+            holds=(known & (by_zeros | by_units) | (row.zero_frac == 1.0))
+            & ~self._closed(baselines),
             measured=measured,
             step=frame.step,
         )
@@ -242,6 +249,15 @@ class Vanishing:
             baseline=baselines.zero_start,
             since=self._dead.since,
         )
+
+    def _closed(self, baselines: Baselines) -> Bools:
+        """Activations of modules whose own weight is exactly zero [series], as one that opens a
+        branch as it learns, or is frozen before it did. One without a way out, whose gradient is
+        zero as well, is dead."""
+        weights, rms = self._weights.of(baselines.layout), baselines.row.rms
+        gradients = baselines.layout.gradient_of[weights]
+        stuck = (gradients >= 0) & (rms[gradients] == 0)
+        return np.asarray((weights >= 0) & (rms[weights] == 0) & ~stuck)
 
     def state(self) -> State:
         """The streaks."""
@@ -260,3 +276,15 @@ class Vanishing:
         self._never.restore(state["never"])
         self._all_rows, self._all_since = (int(n) for n in state["all"])
         self._dead.restore(state["dead"])
+
+
+def _weights_of_modules(layout: Layout) -> Indices:
+    """The index of the weight of each activation's own module, -1 without one [series]."""
+    place = {name: i for i, (kind, name) in enumerate(layout.keys) if kind == "weight"}
+    return np.array(
+        [
+            place.get(f"{name}.weight", -1) if kind == "activation" else -1
+            for kind, name in layout.keys
+        ],
+        np.int64,
+    )
