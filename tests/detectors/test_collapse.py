@@ -76,3 +76,15 @@ def test_a_young_output_is_given_time() -> None:
     assert (finding.onset_step, finding.step) == (12, 71)
     trace.scalars["loss"] = np.linspace(5.0, 0.5, 120)
     assert told_by("collapse", trace) == []
+
+
+def test_a_young_run_that_learns_the_mean_answer_is_quiet() -> None:
+    """Its outputs become larger by a common value, and differ as they did."""
+    trace = collapsed_batch()
+    size = float(trace.stats[0, trace.index(ACTIVATION), COLUMN["std"]])
+    trace.put(ACTIVATION, "batch_std", 0.5 * size, slice(None))
+    assert told_by("collapse", trace) == []
+    trace.scale(ACTIVATION, 40.0, 20)
+    assert told_by("collapse", trace) == []
+    trace.put(ACTIVATION, "batch_std", 0.2 * size, slice(20, None))
+    assert names_of(told_by("collapse", trace), trace) == [ACTIVATION]

@@ -168,6 +168,15 @@ def test_a_gradient_that_sinks_alone_has_vanished() -> None:
     assert (finding.onset_step, finding.step) == (FIRST, FIRST + 19)
 
 
+def test_a_gradient_that_is_as_good_as_gone_takes_six_rows() -> None:
+    """A millionth of what it was is no noise."""
+    trace = small_updates(160)
+    trace.scale(f"gradient:{LAYER}.weight", 1e-6, FIRST)
+    (finding,) = told_by("lone", trace)
+    assert (finding.kind, finding.onset_step) == ("vanishing_gradient", FIRST)
+    assert finding.step == FIRST + 5
+
+
 def test_the_sentence_says_how_far_below() -> None:
     """And of what."""
     trace = small_updates(160)

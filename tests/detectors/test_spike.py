@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.detectors.faults import jumping_activation
+from tests.detectors.faults import GRADIENT, LAYER, jumping_activation
 from tests.detectors.traces import Trace, healthy, names_of, opened, told_by
 
 
@@ -147,3 +147,13 @@ def test_rows_without_activations_do_not_count() -> None:
     for name in trace.names("activation"):
         trace.stats[np.arange(200) % 3 != 1, trace.index(name)] = np.nan
     assert [f.step for f in told_by("spike", trace)] == [166]
+
+
+def test_a_bias_that_had_no_gradient_but_rounding_does_not_jump() -> None:
+    """In front of a normalisation; it gets one once that is frozen. A matrix never has such one."""
+    trace = healthy(200)
+    trace.scale(GRADIENT, np.where(np.arange(200) < 150, 1e-8, 1.0))
+    trace.describe(GRADIENT, name=f"{LAYER}.bias", shape=(32,))
+    assert told_by("spike", trace) == []
+    trace.describe(f"gradient:{LAYER}.bias", name=f"{LAYER}.weight", shape=(32, 32))
+    assert names_of(told_by("spike", trace), trace) == [GRADIENT]

@@ -4,8 +4,9 @@
 eighth of what it was in the first rows, and below a twelfth in all, on 20 measured rows. A constant
 added to every sample (a bias, a large mean) lowers the share too, but seldom by so much.
 
-A network learns the mean answer before it tells samples apart: of a deepest activation, on the
-first 100 rows of a run, 60 rows are waited for, and none counts on which the loss falls.
+A network learns the mean answer before it tells samples apart: on the first 100 rows of a run the
+spread itself must have fallen to half, and of a deepest activation 60 rows are waited for, of which
+none counts on which the loss falls.
 
 Needs the statistic `batch_std`; without it nothing is said. Normalising layers are not exempt: they
 divide by the spread over the units of one sample, not over the batch.
@@ -44,6 +45,9 @@ class CollapseThresholds(Thresholds):
     start_rows: int = threshold(10, "rows", "rows that make the start")
     rows: int = threshold(20, "rows", "so long must it be below")
     young_rows: int = threshold(100, "rows", "of a run, on which outputs are given time")
+    young_spread: float = threshold(
+        0.5, "share", "of the spread at the start must be lost on those, whatever the mean does"
+    )
     output_rows: int = threshold(60, "rows", "so long must an output be below on those")
 
 
@@ -55,7 +59,7 @@ class Collapse:
 
     def __init__(self, limits: CollapseThresholds | None = None) -> None:
         self._limits = limits or CollapseThresholds()
-        self._start = SeriesMemory("share", "rows")
+        self._start = SeriesMemory("share", "spread", "rows")
         self._collapsed = Streaks()
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -67,7 +71,8 @@ class Collapse:
         activations = layout.indices[ACTIVATION]
         shares = row.batch_std[activations] / row.rms[activations]
         rows = np.fmax(start["rows"][activations], 0.0)
-        self._learn(activations, shares, rows)
+        spreads = row.batch_std[activations]
+        self._learn(activations, shares, spreads, rows)
         near = (rows >= self._limits.start_rows) & (shares < self._limits.collapsed)
         if not any_of(near) and not self._collapsed.running:
             return []
@@ -76,6 +81,8 @@ class Collapse:
         limit = np.minimum(self._limits.collapsed, self._limits.of_start * start["share"])
         holds = share < limit
         holds[activations] &= near
+        if baselines.num_rows <= self._limits.young_rows:
+            holds[activations] &= spreads < self._limits.young_spread * start["spread"][activations]
         young = layout.is_output & (baselines.num_rows <= self._limits.young_rows)
         holds &= ~young | (not baselines.progress.falls)
         self._collapsed.update(layout, holds=holds, measured=np.isfinite(share), step=frame.step)
@@ -94,14 +101,15 @@ class Collapse:
             since=self._collapsed.since,
         )
 
-    def _learn(self, activations: Indices, shares: Floats, rows: Floats) -> None:
+    def _learn(self, activations: Indices, shares: Floats, spreads: Floats, rows: Floats) -> None:
         """Take the shares of young activations into their starts."""
         young = np.isfinite(shares) & (rows < self._limits.start_rows)
         if not any_of(young):
             return
         young_ones, share, count = activations[young], shares[young], rows[young]
-        before = np.where(count == 0, share, self._start["share"][young_ones])
-        self._start["share"][young_ones] = before + (share - before) / (count + 1)
+        for name, values in (("share", share), ("spread", spreads[young])):
+            before = np.where(count == 0, values, self._start[name][young_ones])
+            self._start[name][young_ones] = before + (values - before) / (count + 1)
         self._start["rows"][young_ones] = count + 1
 
     def state(self) -> State:

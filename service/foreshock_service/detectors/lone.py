@@ -9,9 +9,10 @@ rate or a loss does to all is not in it.
   `gradient_spike` for a gradient, `update_too_large` for an update, `explosion` for an activation
   other than the deepest and attention logits; warnings. A gradient may do so on 12 rows within
   these scales. One that moves alone has a wrong sum, a wrong scale or a group of its own.
-- On 20 rows a gradient or an activation other than the deepest stands 3 octaves below, though a
-  quarter of its kind has stayed: `vanishing_gradient`, `representation_collapse`; warnings. What
-  one layer loses is lost to all that comes after it, so that half of them may sink together.
+- On 20 rows a gradient or an activation other than the deepest stands 3 octaves below, or on 6 rows
+  12 octaves, though a quarter of its kind has stayed: `vanishing_gradient`,
+  `representation_collapse`; warnings. What one layer loses is lost to all that comes after it, so
+  that half of them may sink together.
 
 Of those that moved alike the first in the flow of a step is named. The usual place is an average
 over about 128 rows, its scale one of winsorised distances, so that a slow growth does not make room
@@ -82,6 +83,8 @@ class LoneThresholds(Thresholds):
         3.0, "octaves", "a gradient or an activation below its usual place among its peers"
     )
     below_rows: int = threshold(20, "rows", "so long must that last")
+    gone_octaves: float = threshold(12.0, "octaves", "below it, where it is as good as gone")
+    gone_rows: int = threshold(6, "rows", "so long must that last")
     first_rows: int = threshold(32, "rows", "rows of a tensor before it is judged")
     new_normal_rows: int = threshold(96, "rows", "a place kept for so long is a new normal")
 
@@ -112,6 +115,7 @@ class Lone:
         self._risen = Streaks()
         self._stays = Streaks()
         self._sunk = Streaks()
+        self._gone = Streaks()
         self._peers = PerLayout(
             lambda layout: self._grouped([layout.matrices[kind] for kind in WATCHED])
         )
@@ -201,6 +205,14 @@ class Lone:
                 below,
                 -1.0,
                 limits.below_rows,
+            ),
+            _Way(
+                self._gone,
+                may_sink & (below > limits.gone_octaves),
+                may_sink,
+                below,
+                -1.0,
+                limits.gone_rows,
             ),
         ):
             away, measured = np.zeros((2, layout.num_series), np.bool_)
@@ -306,6 +318,7 @@ class Lone:
             "risen": self._risen.state(),
             "stays": self._stays.state(),
             "sunk": self._sunk.state(),
+            "gone": self._gone.state(),
         }
 
     def restore(self, state: State) -> None:
@@ -314,3 +327,4 @@ class Lone:
         self._risen.restore(state["risen"])
         self._stays.restore(state["stays"])
         self._sunk.restore(state["sunk"])
+        self._gone.restore(state["gone"])

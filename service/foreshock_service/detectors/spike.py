@@ -7,7 +7,8 @@
   norm, which a head has every day; of those that jumped alike, to an octave, the one nearest to the
   loss, since what is too large there is as large in all that it comes to.
 - `gradient_spike` of a tensor: 48 times its centre, 8 scales, twice its own peak, while the median
-  gradient is below 4 times its centre.
+  gradient is below 4 times its centre. A vector whose centre is below 2^-16 of the largest one has
+  had no gradient but rounding, as a bias in front of a normalisation, and is left out.
 - `bad_batch`: activations jump by 4 times, 8 scales and twice their peak together with the gradient
   norm, and the shallowest measured activation is among them: the input itself is what changed.
 - `explosion`: the same jump of activations, with no shallowest one among them: a layer did it. If
@@ -43,6 +44,8 @@ from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "spike"
+ROUNDING: Final = 2.0**-16
+"""Of the largest gradient: a sum of float32 over a batch is not more exact."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +156,7 @@ class Spike:
         ]
         deviation = baselines.deviation()
         leading = baselines.layout.of_kind(GRADIENT) & (deviation > octaves - 1.0)
+        leading &= _is_no_rounding(baselines)
         return True, found + self._gradient_findings(frame, baselines, leading)
 
     def _jumps(self, baselines: Baselines, kind: int, octaves: float) -> Bools:
@@ -164,6 +168,7 @@ class Spike:
             & (baselines.value("count") >= self._limits.first_rows)
             & (baselines.significance() > self._limits.significance)
             & (baselines.logs() > baselines.value("peak") + self._limits.above_peak_octaves)
+            & _is_no_rounding(baselines)
         )
 
     def _tensors(self, frame: Frame, baselines: Baselines, jumps: Bools) -> list[Finding]:
@@ -246,3 +251,14 @@ class Spike:
         self._near = [int(n) for n in state["near"]]
         self._first = float(state["first"])
         self._since_jump = int(state["since_jump"])
+
+
+def _is_no_rounding(baselines: Baselines) -> Bools:
+    """Series whose normal is something [series]: a bias in front of a normalisation has no gradient
+    but rounding, which is no measure of one that it gets."""
+    layout, centre = baselines.layout, baselines.value("centre")
+    gradients = centre[layout.indices[GRADIENT]]
+    if not gradients.size:
+        return np.ones(layout.num_series, np.bool_)
+    least = float(np.fmax.reduce(gradients)) + math.log2(ROUNDING)
+    return ~(layout.kind_masks[GRADIENT] & ~layout.is_matrix & (centre < least))
