@@ -16,6 +16,15 @@ def _with_log_z(log_z: np.ndarray) -> Trace:
     return trace
 
 
+def test_a_loss_without_a_bound_is_no_use() -> None:
+    """A z-loss of the wrong sign: it falls as fast as log Z grows."""
+    trace = drifting_logits()
+    trace.scalars["loss"] = np.linspace(2.0, -9.0, len(trace.steps))
+    assert [f.kind for f in told_by("drift", trace)][:1] == ["output_logit_drift"]
+    trace.scalars["loss"] = np.linspace(9.0, 2.0, len(trace.steps))
+    assert told_by("drift", trace) == []
+
+
 def test_a_level_that_keeps_moving_is_told() -> None:
     """A warning about the run, with the deepest output as the one to look at."""
     trace = drifting_logits()

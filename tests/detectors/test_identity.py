@@ -56,6 +56,27 @@ def test_an_update_that_leaps_without_its_gradient_is_too_large() -> None:
     assert names_of([finding], trace) == [f"update:{LAYER}.weight"]
 
 
+@pytest.mark.parametrize(("first", "is_told"), [(1.0, True), (8.0, True), (40.0, False)])
+def test_a_leap_must_pass_the_largest_update_so_far(first: float, is_told: bool) -> None:
+    """By four times: the first steps of Adam are larger than those that follow."""
+    trace, rows = small_updates(120), np.arange(120)
+    factor = np.where(rows < 3, first, np.where(rows == FIRST, 64.0, 1.0))
+    trace.scale(f"update:{LAYER}.weight", factor)
+    kinds = [f.kind for f in told_by("identity", trace) if f.step == FIRST]
+    assert ("update_too_large" in kinds) is is_told
+
+
+def test_updates_of_half_the_matrices_may_leap() -> None:
+    """Second moments of two layers of four are lost: a quarter of them must stay, no more."""
+    trace = small_updates(120)
+    for name in trace.names("update")[4:]:
+        trace.stats[:, trace.index(name), :] = np.nan
+    for name in trace.names("update")[:2]:
+        trace.scale(name, np.where(np.arange(120) == FIRST, 3000.0, 1.0))
+    found = [f for f in told_by("identity", trace) if f.kind == "update_too_large"]
+    assert sorted(names_of(found, trace)) == sorted(trace.names("update")[:2])
+
+
 def test_a_large_update_with_its_gradient_is_quiet() -> None:
     """A step that is large because its gradient was is no fault of memory."""
     trace = corrupt_weight()

@@ -7,7 +7,7 @@ import pytest
 from foreshock.wire import FrameFlag
 from foreshock_service.domain.facts import RunFacts
 
-from tests.detectors.faults import FIRST, LAYER, adam_run, lost_rate
+from tests.detectors.faults import FIRST, LAYER, adam_run, lost_rate, stale_table
 from tests.detectors.traces import Trace, changes_of, healthy, names_of, opened, told_by
 
 UPDATE = f"update:{LAYER}.weight"
@@ -187,4 +187,21 @@ def test_gradients_that_all_fall_where_nothing_is_left_to_learn_are_quiet() -> N
     for name in trace.names("gradient"):
         trace.scale(name, 2.0**-7, FIRST)
     trace.scalars["loss"][FIRST - 10 :] = 1e-3
+    assert told_by("optimizer_health", trace) == []
+
+
+def test_a_look_up_table_whose_updates_fell_is_named() -> None:
+    """Sums of squares that were overwritten: its gradients are what they were."""
+    trace = stale_table()
+    (finding,) = told_by("optimizer_health", trace)
+    assert (finding.kind, finding.onset_step) == ("update_too_small", FIRST)
+    assert names_of([finding], trace) == [f"update:{LAYER}.weight"]
+
+
+@pytest.mark.parametrize("factor", [1e-3, 30.0])
+def test_a_table_that_falls_with_its_gradient_or_by_little_is_quiet(factor: float) -> None:
+    """Each batch looks other rows up."""
+    trace = stale_table()
+    name = f"gradient:{LAYER}.weight" if factor < 1 else f"update:{LAYER}.weight"
+    trace.scale(name, factor, FIRST)
     assert told_by("optimizer_health", trace) == []

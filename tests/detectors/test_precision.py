@@ -140,12 +140,14 @@ def test_the_search_for_a_loss_scale_is_quiet() -> None:
 
 
 def test_a_schedule_that_ends_may_round_updates_away() -> None:
-    """Below a twentieth of its largest rate a run has made its steps."""
+    """Below a fiftieth of its largest rate a run has made its steps."""
     trace = rounded_updates()
     trace.scalars["lr"] = np.full(120, 1e-3)
     assert told_by("precision", trace) != []
-    trace.scalars["lr"][FIRST:] = 4e-5
+    trace.scalars["lr"][FIRST:] = 1e-5
     assert told_by("precision", trace) == []
+    trace.scalars["lr"][FIRST:] = 3e-5
+    assert told_by("precision", trace) != []
 
 
 def test_a_run_that_has_learned_nearly_all_may_round_updates_away() -> None:

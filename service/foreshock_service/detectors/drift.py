@@ -2,8 +2,9 @@
 
 `output_logit_drift`: the scalar `log_z` (mean log-sum-exp of the output logits) has moved by more
 than 1.2 and by 20 % over 96 rows, in the later half by as much as in the earlier one, on 16 rows in
-a row, while the loss gained less than a tenth of all its progress before. A softmax does not feel
-a common shift, so nothing holds it back but rounding: in bfloat16 logits of 100 have steps of 0.5.
+a row, while the loss gained less than a tenth of all its progress before, or has no lower bound. A
+softmax does not feel a common shift, so nothing holds it back but rounding: in bfloat16 logits of
+100 have steps of 0.5.
 
 Or it lies by more than 2 below its start and below nought on 8 rows, whatever the loss does:
 margins that grow make it larger, and a z-loss takes it to nought and no further.
@@ -90,7 +91,7 @@ class Drift:
         then, halfway, now = _levels(self._log_z, self._limits.level_rows)
         loss_then, _, loss_now = _levels(self._loss, self._limits.level_rows)
         moved = abs(now - then)
-        useless = (
+        useless = baselines.progress.is_unbounded or (
             loss_then - loss_now < self._limits.gain * max(start - loss_then, 0.0)
             and loss_now > self._limits.sure_share * start
         )

@@ -6,9 +6,10 @@ its largest absolute value and the size of its mean can change by no more than t
 twice as much as this weight ever did before; a bias or a gain by twice that, or on two rows in a
 row.
 
-- `update_too_large`, a warning: a tensor's update leaps by 4 octaves and 10 scales beyond its peak
-  while its own gradient and the median update stay within an octave. Its moments or its rate were
-  written; or, of a client that counts what happens between two steps as an update, the weight.
+- `update_too_large`, a warning: a tensor's update leaps by 4 octaves and 10 scales beyond its
+  centre, and by 2 octaves beyond its peak, while its own gradient and a quarter of the updates stay
+  within an octave. Its moments or its rate were written; or, of a client that counts what happens
+  between two steps as an update, the weight.
 - Corruption is critical when the weight changed by a quarter or more.
 - Quiet: the first 8 rows, which are learned from; rows that do not follow their predecessor step by
   step (gaps, restarts, sampled logs); weights that habitually do so (clipped, averaged) after the
@@ -36,7 +37,7 @@ from foreshock_service.detectors.emit import series_findings
 from foreshock_service.detectors.layout import GRADIENT, UPDATE, WEIGHT, Indices
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools, Floats, Row, all_of, any_of
+from foreshock_service.detectors.row import Bools, Floats, Row, all_of, any_of, lower_quartile
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
@@ -77,12 +78,11 @@ class IdentityThresholds(Thresholds):
     critical_share: float = threshold(
         0.25, "share", "a change by so much of the weight is critical"
     )
-    leap_octaves: float = threshold(
-        4.0, "octaves", "an update leaps so far beyond its centre and its peak"
-    )
+    leap_octaves: float = threshold(4.0, "octaves", "an update leaps so far beyond its centre")
+    leap_above_peak_octaves: float = threshold(2.0, "octaves", "and beyond its largest one")
     leap_scales: float = threshold(10.0, "sigmas", "and by so many scales")
     calm_octaves: float = threshold(
-        1.0, "octaves", "while its gradient and the median update stay within", guard=True
+        1.0, "octaves", "while its gradient and a quarter of the updates stay within", guard=True
     )
     leap_first_rows: int = threshold(24, "rows", "rows of an update before a leap is judged")
     global_share: float = threshold(
@@ -213,13 +213,15 @@ class Identity:
             & layout.is_matrix
             & (baselines.value("count") >= self._limits.leap_first_rows)
             & (baselines.significance() > self._limits.leap_scales)
-            & (row.log_rms > baselines.value("peak") + self._limits.leap_octaves)
+            & (row.log_rms > baselines.value("peak") + self._limits.leap_above_peak_octaves)
         )
         if not any_of(leaps):
             return nowhere
         updates = deviation[layout.kind_masks[UPDATE] & layout.is_matrix]
         gradients = deviation[layout.kind_masks[GRADIENT] & layout.is_matrix]
-        if np.nanmedian(updates) > self._limits.calm_octaves or not np.isfinite(gradients).any():
+        if not np.isfinite(gradients).any():
+            return nowhere
+        if lower_quartile(updates[np.isfinite(updates)]) > self._limits.calm_octaves:
             return nowhere
         update, gradient = layout.update_of, layout.gradient_of
         calm = (gradient >= 0) & (deviation[gradient] < self._limits.calm_octaves)

@@ -10,6 +10,8 @@ rate is logged the median fall of all matrices is taken out: a schedule moves th
   moment that still holds larger gradients. x down by 4 together with all gradients, which fell
   alike, is a loss that is scaled otherwise than before, unless next to nothing is left of it. Up to
   half of the matrices are named.
+- The same of a look-up table that is down by 8 octaves, its gradient by less than 2.5: each batch
+  looks other rows up.
 - `update_too_small`, momentum: of SGD that had momentum, updates are the rate times the gradient to
   3.5 % in 80 % of the matrices, on 10 rows.
 - `update_too_large`, reset: 80 % of the matrices have at once the size of an optimizer's very first
@@ -34,6 +36,7 @@ from foreshock.wire import FrameFlag
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
+from foreshock_service.detectors.layout import Indices
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.progress import NEXT_TO_NOTHING
@@ -48,6 +51,7 @@ from foreshock_service.detectors.update_sizes import (
     is_one_of,
     matrix_sizes,
     pairs_of,
+    tables_of,
 )
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
@@ -73,6 +77,9 @@ class OptimizerHealthThresholds(Thresholds):
         4.0, "octaves", "an update per rate below its level, of optimizers that scale it"
     )
     plain_fall_octaves: float = threshold(5.0, "octaves", "an SGD update per gradient below it")
+    table_octaves: float = threshold(
+        8.0, "octaves", "the same of a look-up table, of which each batch moves other rows"
+    )
     steady_octaves: float = threshold(
         1.5, "octaves", "gradients within so much of their level did not fall", guard=True
     )
@@ -110,6 +117,7 @@ class OptimizerHealth:
     def __init__(self, limits: OptimizerHealthThresholds | None = None) -> None:
         self._limits = limits or OptimizerHealthThresholds()
         self._pairs = PerLayout(pairs_of)
+        self._tables = PerLayout(tables_of)
         self._rate = LoggedRate()
         self._plain_since = 0
         self._clear()
@@ -117,6 +125,7 @@ class OptimizerHealth:
     def _clear(self) -> None:
         self._memory = SeriesMemory("rows", "x", "y", "g", "slow", "last")
         self._fallen = Streaks()
+        self._fallen_tables = Streaks()
         self._plain = 0
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -138,14 +147,42 @@ class OptimizerHealth:
         if self._rate.is_missing(rate):
             return []
         facts = baselines.facts
+        found = self._tables_fall(frame, baselines, rate) if known_rate else []
         if self._learns_calmly(sizes, facts):
-            return []
-        found = [*self._fall(frame, baselines, sizes, known_rate=known_rate)]
+            return found
+        found += self._fall(frame, baselines, sizes, known_rate=known_rate)
         if known_rate:
             found += self._without_momentum(frame, sizes, facts)
             found += self._reset(frame, row, sizes, facts)
         self._learn(sizes)
         return found
+
+    def _tables_fall(self, frame: Frame, baselines: Baselines, rate: float | None) -> list[Finding]:
+        """Look-up tables whose updates fell and whose gradients did not."""
+        layout, limits, memory = baselines.layout, self._limits, self._memory
+        tables = matrix_sizes(self._tables.of(layout), baselines.row, rate)
+        if tables is None or not is_one_of(baselines.facts, OF_THEIR_OWN_SIZE):
+            return []
+        i = tables.update
+        fall, holds, measured = np.zeros(layout.num_series), *np.zeros((2, layout.num_series), bool)
+        fall[i] = memory["x"][i] - tables.by_rate
+        steady = memory["g"][i] - tables.gradients < limits.same_octaves
+        holds[i] = (memory["rows"][i] >= limits.first_rows) & (fall[i] > limits.table_octaves)
+        holds[i] &= steady
+        measured[i] = True
+        self._fallen_tables.update(layout, holds=holds, measured=measured, step=frame.step)
+        self._learn(tables)
+        mask = self._fallen_tables.lasting(limits.fallen_rows)
+        if not mask.any():
+            return []
+        return self._told(
+            frame,
+            mask,
+            fall=fall,
+            since=self._fallen_tables.since,
+            total=layout.updated_matrices.size,
+            cause=self._cause(mask, scaling=True),
+        )
 
     def _learns_calmly(self, sizes: MatrixSizes, facts: RunFacts) -> bool:
         """A row on which nothing is near any limit, as most are: learned in a tenth of the time."""
@@ -211,6 +248,7 @@ class OptimizerHealth:
             frame,
             mask,
             fall=fall,
+            since=self._fallen.since,
             total=i.size,
             cause="loss scale" if alike else self._cause(mask, scaling=scaling),
         )
@@ -221,7 +259,7 @@ class OptimizerHealth:
         return "second moment" if sudden and scaling else "rate"
 
     def _told(
-        self, frame: Frame, mask: Bools, *, fall: Floats, total: int, cause: str
+        self, frame: Frame, mask: Bools, *, fall: Floats, since: Indices, total: int, cause: str
     ) -> list[Finding]:
         share = np.exp2(-fall)
         evidence: dict[str, float | int | str] = {"cause": cause, "num_matrices": total}
@@ -237,7 +275,7 @@ class OptimizerHealth:
                 value=share,
                 baseline=np.ones_like(share),
                 score=fall,
-                since=self._fallen.since,
+                since=since,
                 evidence=evidence,
             )
         return [
@@ -250,7 +288,7 @@ class OptimizerHealth:
                 value=float(np.median(share[mask])),
                 baseline=1.0,
                 score=float(np.median(fall[mask])),
-                onset_step=int(self._fallen.since[mask].min()),
+                onset_step=int(since[mask].min()),
                 evidence=evidence,
             )
         ]
@@ -358,6 +396,7 @@ class OptimizerHealth:
         return {
             "memory": self._memory.state(),
             "fallen": self._fallen.state(),
+            "fallen_tables": self._fallen_tables.state(),
             "rate": self._rate.state(),
             "plain": [self._plain, self._plain_since],
         }
@@ -366,5 +405,6 @@ class OptimizerHealth:
         """Take up a state."""
         self._memory.restore(state["memory"])
         self._fallen.restore(state["fallen"])
+        self._fallen_tables.restore(state["fallen_tables"])
         self._rate.restore(state["rate"])
         self._plain, self._plain_since = (int(n) for n in state["plain"])

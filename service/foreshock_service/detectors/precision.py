@@ -7,7 +7,7 @@
   matrices whose gradient is all zero count as well, and are named.
 - `precision_underflow` of updates: 90 % of a weight's elements do not change, but some do or once
   did, while half of its gradient's elements are not zero and the gradient has not vanished against
-  the others, in a fifth of the matrices, on 20 rows, at a rate above 5 % of its largest and a loss
+  the others, in a fifth of the matrices, on 20 rows, at a rate above 2 % of its largest and a loss
   above 1 % of its first ones: the update is rounded away, as that of bfloat16 weights is below
   0.4 % of their size. A weight that never moves is not in the optimizer.
 - `precision_overflow`: a float16 tensor reaches half of 65504, on 2 rows.
@@ -61,7 +61,7 @@ class PrecisionThresholds(Thresholds):
         1e-5, "share", "a gradient below so much of the largest has vanished instead"
     )
     share_of_rate: float = threshold(
-        0.05, "share", "of its largest; a schedule that ends may round updates away", guard=True
+        0.02, "share", "of its largest; a schedule that ends may round updates away", guard=True
     )
     largest: float = threshold(65504.0, "value", "the largest float16")
     overflow_rows: int = threshold(2, "rows", "so long must a tensor be at half of it")

@@ -70,13 +70,19 @@ class Progress:
         if len(values) < ROWS:
             return False
         before, now = median(values[:LEVEL_ROWS]), median(values[-LEVEL_ROWS:])
-        first = self._start.values()
-        if min(first) > 0 and now < -max(first):
+        if self.is_unbounded:
             return False
+        first = self._start.values()
         fall = before - now
         if fall <= max(OF_LEVEL * abs(before), OF_START * abs(median(first))):
             return False
         return fall > SURE_ERRORS * _error_of_levels(values)
+
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether the loss, once positive, lies further below nought than it began above it."""
+        first, newest = self._start.values(), self._losses.values()[-LEVEL_ROWS:]
+        return bool(first) and min(first) > 0 and median(newest) < -max(first)
 
     @property
     def has_learned(self) -> bool:

@@ -190,7 +190,15 @@ class MatrixPairs:
 
 def pairs_of(layout: Layout) -> MatrixPairs:
     """The pairs of a layout. Look-up tables are left out."""
-    weights = layout.updated_matrices[~layout.is_look_up[layout.updated_matrices]]
+    return _pairs(layout, layout.updated_matrices[~layout.is_look_up[layout.updated_matrices]])
+
+
+def tables_of(layout: Layout) -> MatrixPairs:
+    """The pairs of its look-up tables, of which a step moves the rows that a batch looks up."""
+    return _pairs(layout, layout.updated_matrices[layout.is_look_up[layout.updated_matrices]])
+
+
+def _pairs(layout: Layout, weights: Indices) -> MatrixPairs:
     weights = weights[layout.gradient_of[weights] >= 0]
     return MatrixPairs(layout.update_of[weights], layout.gradient_of[weights])
 
