@@ -440,6 +440,35 @@ def easy_loss(*, spread: float = 0.5, noise: float = 0.02) -> Trace:
     return trace
 
 
+def fallen_loss(*, row: int = 120, size: float = 1.0) -> Trace:
+    """A loss that has come down to two is less by `size` from one row to the next."""
+    trace, rows = healthy(200), np.arange(200)
+    noise = np.random.default_rng(4).normal(0, 0.03, 200)
+    trace.scalars["loss"] = 2 + 3 * np.exp(-rows / 12) + noise - np.where(rows < row, 0.0, size)
+    return trace
+
+
+def runaway_values(*, first: int = FIRST, doubling_rows: float = 12.0) -> Trace:
+    """Outputs double again and again, and the loss with them."""
+    trace, rows = healthy(160), np.arange(160)
+    growth = np.exp2(np.clip(rows - first, 0, None) / doubling_rows)
+    trace.scalars["loss"] = (1.0 + 0.02 * np.random.default_rng(3).normal(size=160)) * growth
+    trace.scale("activation:head", growth)
+    return trace
+
+
+def stale_table() -> Trace:
+    """Updates of a look-up table fall to a thousandth; its gradients and its rate are as before."""
+    trace = small_updates(160)
+    trace.facts = RunFacts(optimizer="Adagrad")
+    trace.scalars["lr"] = np.full(160, 1e-3)
+    for kind in ("activation", "gradient", "weight", "update"):
+        tail = "" if kind == "activation" else ".weight"
+        trace.describe(f"{kind}:{LAYER}{tail}", module_type="Embedding")
+    trace.scale(f"update:{LAYER}.weight", 1e-3, FIRST)
+    return trace
+
+
 FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "non_finite": _not_a_number,
     "identity": corrupt_weight,
@@ -470,7 +499,9 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "plasticity": forgetful_run,
     "drift": drifting_logits,
     "offset": running_outputs,
+    "runaway": runaway_values,
     "plateau": stuck_loss,
     "loss": _risen_loss,
     "windfall": too_easy_data,
+    "cliff": fallen_loss,
 }

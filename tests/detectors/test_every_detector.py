@@ -23,6 +23,7 @@ from tests.detectors.faults import (
     never_reached,
     rarely_measured_collapse,
     skipped_steps,
+    stale_table,
     sunk_logits,
     zero_gradients,
 )
@@ -103,6 +104,7 @@ def _restarted_after_every_row(detector: str, trace: Trace) -> list[Finding]:
         ("drift", sunk_logits),
         ("windfall", easy_loss),
         ("spike", jumping_activation),
+        ("optimizer_health", stale_table),
     ],
 )
 def test_restarts_change_no_finding_of_a_second_rule(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from foreshock_service.detectors.cliff import Cliff
 from foreshock_service.detectors.collapse import Collapse
 from foreshock_service.detectors.drift import Drift
 from foreshock_service.detectors.early import Early
@@ -27,6 +28,7 @@ from foreshock_service.detectors.precision import Precision
 from foreshock_service.detectors.protocol import DetectorClass
 from foreshock_service.detectors.rate import Rate
 from foreshock_service.detectors.replicas import Replicas
+from foreshock_service.detectors.runaway import Runaway
 from foreshock_service.detectors.saturation import Saturation
 from foreshock_service.detectors.shift import Shift
 from foreshock_service.detectors.spike import Spike
@@ -68,7 +70,9 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "plasticity": Plasticity,
     "drift": Drift,
     "offset": Offset,
+    "runaway": Runaway,
     "plateau": Plateau,
     "loss": Loss,
     "windfall": Windfall,
+    "cliff": Cliff,
 }

@@ -23,16 +23,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from foreshock_service.detectors.baseline import Baselines
-from foreshock_service.detectors.emit import run_finding, series_findings
-from foreshock_service.detectors.layout import ACTIVATION, Layout
-from foreshock_service.detectors.per_layout import PerLayout
+from foreshock_service.detectors.ease import FirstLayer, easier
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.window import Window, median, spread
-from foreshock_service.domain.findings import Finding, Severity
+from foreshock_service.detectors.window import Window, median
+from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
 
 NAME: Final = "windfall"
@@ -50,16 +46,6 @@ class WindfallThresholds(Thresholds):
         2.0, "times", "that it fell by in those at the most", guard=True
     )
     level_rows: int = threshold(8, "rows", "losses that make a level")
-    same_octaves: float = threshold(
-        0.25, "octaves", "the first layer's spread over the batch moved: the data are the same"
-    )
-    repeated: float = threshold(
-        0.3,
-        "share",
-        "of its differences from row to row are left: one batch is repeated",
-        guard=True,
-    )
-    seen_rows: int = threshold(12, "rows", "of the first layer, to say so", guard=True)
 
 
 class Windfall:
@@ -76,15 +62,14 @@ class Windfall:
         self._smallest = math.inf
         self._since: int | None = None
         self._collapses: bool | None = None
-        self._spreads = Window(size)
-        self._first_layer = PerLayout(_first_layer)
+        self._input = FirstLayer(size)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """At most one finding a row; none on a row without a loss and a gradient norm."""
         loss, norm = frame.scalars.get("loss"), frame.scalars.get("grad_norm")
         if loss is None or norm is None or not math.isfinite(loss) or not math.isfinite(norm):
             return []
-        self._follow_input(baselines)
+        self._input.follow(baselines)
         limits, size = self._limits, self._limits.sudden_rows + self._limits.before_rows
         if len(self._losses) == size:
             self._smallest = min(self._smallest, self._losses.values()[0])
@@ -110,57 +95,17 @@ class Windfall:
             return []
         # What it is called first stays its name, though the newest rows become all there is.
         if self._collapses is None:
-            self._collapses = self._is_same_input()
-        collapses = self._collapses
-        found = [
-            run_finding(
-                frame,
-                detector=NAME,
-                kind="representation_collapse" if collapses else "bad_batch",
-                severity=Severity.WARNING,
-                statistic="loss",
-                value=level,
-                baseline=usual,
-                score=usual / level if level > 0 else limits.factor,
-                onset_step=self._since,
-                evidence={"eased": 1, "norm_before": norm_before, "norm": norm_now},
-            )
-        ]
-        if not collapses:
-            return found
-        layout = baselines.layout
-        return found + series_findings(
+            self._collapses = self._input.is_as_before()
+        return easier(
             frame,
-            layout.is_output,
-            order=layout.flow,
+            baselines,
             detector=NAME,
-            kind="representation_collapse",
-            severity=Severity.WARNING,
-            statistic="rms",
-            value=baselines.row.rms,
-            baseline=np.exp2(baselines.value("slow")),
-            since=np.full(layout.num_series, self._since, np.int64),
+            collapses=self._collapses,
+            usual=usual,
+            level=level,
+            onset_step=self._since,
+            evidence={"eased": 1, "norm_before": norm_before, "norm": norm_now},
         )
-
-    def _follow_input(self, baselines: Baselines) -> None:
-        first = self._first_layer.of(baselines.layout)
-        if first < 0:
-            return
-        share = float(baselines.row.batch_std[first] / baselines.row.rms[first])
-        if share > 0 and math.isfinite(share):
-            self._spreads.add(math.log2(share))
-
-    def _is_same_input(self) -> bool:
-        """Whether the first layer tells samples apart as it did before."""
-        spreads = self._spreads.values()
-        if len(spreads) < self._limits.seen_rows:
-            return False
-        newest = max(3, len(spreads) // 12)
-        now, before = spreads[-newest:], spreads[: len(spreads) // 2]
-        usual = median(before)
-        # A batch that comes again and again does not differ from row to row any more.
-        differs = max(now) - min(now) > self._limits.repeated * spread(before, usual)
-        return differs and abs(median(now) - usual) < self._limits.same_octaves
 
     def state(self) -> State:
         """The windows."""
@@ -169,7 +114,7 @@ class Windfall:
             "norms": self._norms.state(),
             "smallest": self._smallest,
             "since": self._since,
-            "spreads": self._spreads.state(),
+            "input": self._input.state(),
             "collapses": self._collapses,
         }
 
@@ -179,11 +124,5 @@ class Windfall:
         self._norms.restore(state["norms"])
         self._smallest = float(state["smallest"])
         self._since = state["since"]
-        self._spreads.restore(state["spreads"])
+        self._input.restore(state["input"])
         self._collapses = state["collapses"]
-
-
-def _first_layer(layout: Layout) -> int:
-    """The index of the shallowest activation, -1 where there is none."""
-    outputs = layout.indices[ACTIVATION]
-    return int(outputs[np.argmin(layout.depth[outputs])]) if outputs.size else -1
