@@ -73,6 +73,8 @@ class Cliff:
         if baselines.is_game or len(self._losses) < self._losses.size:
             return []
         losses = self._losses.values()
+        if losses[-1] >= losses[0]:
+            return []  # As on half of all rows: no need to look for the least.
         before, newest = losses[: limits.before_rows], losses[limits.before_rows :]
         gap = min(before) - max(newest)
         if gap <= 0 or not self._is_far(gap, before) or self._rate_moved():

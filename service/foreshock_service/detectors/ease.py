@@ -33,12 +33,13 @@ class FirstLayer:
 
     def follow(self, baselines: Baselines) -> None:
         """Take in the row, if that layer was measured on it."""
-        first, row = self._index.of(baselines.layout), baselines.row
-        if first < 0:
-            return
-        share = float(row.batch_std[first] / row.rms[first])
+        share = baselines.once("share of the first layer", lambda: self._share(baselines))
         if share > 0 and math.isfinite(share):
             self._spreads.add(math.log2(share))
+
+    def _share(self, baselines: Baselines) -> float:
+        first, row = self._index.of(baselines.layout), baselines.row
+        return float(row.batch_std[first] / row.rms[first]) if first >= 0 else math.nan
 
     def is_as_before(self) -> bool:
         """Whether samples differ as they did, and still do so from row to row."""

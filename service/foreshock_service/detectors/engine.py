@@ -160,6 +160,13 @@ class Engine:
         """Left its baseline: half of the growth that would be too much, or NaN and Inf."""
         baselines, layout = self.baselines, self.baselines.layout
         limits = self._departed_limits.of(layout)
+        growth = np.abs(baselines.growth())
+        if (
+            not self._departed.running
+            and not baselines.row.bad.any()
+            and not (growth > limits).any()
+        ):
+            return np.zeros(layout.num_series, np.bool_)
         if self._departed.running:
             # Hysteresis: noise around the limit must not put the departure off.
             self._departed.align(layout)

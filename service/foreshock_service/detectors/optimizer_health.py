@@ -160,7 +160,10 @@ class OptimizerHealth:
     def _tables_fall(self, frame: Frame, baselines: Baselines, rate: float | None) -> list[Finding]:
         """Look-up tables whose updates fell and whose gradients did not."""
         layout, limits, memory = baselines.layout, self._limits, self._memory
-        tables = matrix_sizes(self._tables.of(layout), baselines.row, rate)
+        pairs = self._tables.of(layout)
+        if not pairs.update.size:
+            return []
+        tables = matrix_sizes(pairs, baselines.row, rate)
         if tables is None or not is_one_of(baselines.facts, OF_THEIR_OWN_SIZE):
             return []
         i = tables.update

@@ -73,14 +73,17 @@ class Steady:
         rises = there & (now > limits.kept * last)
         rows = np.where(rises, np.fmax(rise["rows"][matrices], 0.0) + 1.0, 0.0)
         seen = slice(None) if all_of(there) else there
-        mine, begins, half = matrices[seen], there & ~rises, rows == limits.rows // 2
+        mine, begins, longest = matrices[seen], there & ~rises, rows.max()
         rise["last"][mine], rise["rows"][mine] = now[seen], rows[seen]
         if any_of(begins):
-            rise["first"][matrices[begins]] = now[begins]
-            rise["since"][matrices[begins]] = frame.step
+            begun = matrices[begins]
+            rise["first"][begun], rise["since"][begun] = now[begins], frame.step
+        if longest < limits.rows // 2:
+            return []
+        half = rows == limits.rows // 2
         if any_of(half):
             rise["halfway"][matrices[half]] = now[half]
-        if rows.max() < limits.rows or baselines.progress.falls:
+        if longest < limits.rows or baselines.progress.falls:
             return []
         first = rise["first"][matrices]
         steady = there & (rows >= limits.rows) & (now > limits.factor * first)
