@@ -6,7 +6,7 @@
   saturates: Wortsman et al. 2023 (arXiv 2309.14322) see every run above 1e4 diverge and damage from
   1e3; at 40 one key is left, and sound small models stay below 20.
 - `explosion`: a series stands above its slow centre by its kind's octaves, by 8 times its
-  row-to-row noise, on 8 measured rows, and still doubles within 64 rows. Early growth, warm-up and
+  row-to-row noise, on 5 measured rows, and still doubles within 64 rows. Early growth, warm-up and
   zero initialisation slow down; a fault keeps its pace. 1000 times the slow centre needs no slope.
   `forecast` adds the step at which the series' number format overflows at this pace.
   Weights are judged after 96 rows, for most of them are on their way from their first values.
@@ -72,7 +72,7 @@ class GrowthThresholds(ExcessThresholds):
     since_start_octaves: float = threshold(
         8.0, "octaves", "an activation above its first rows, if it still grows"
     )
-    persistent_rows: int = threshold(8, "rows", "so long must a growth last")
+    persistent_rows: int = threshold(5, "rows", "so long must a growth last")
     doubling_rows: int = threshold(
         64, "rows", "growth that doubles no more within so many rows slows down", guard=True
     )
