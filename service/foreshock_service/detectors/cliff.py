@@ -83,7 +83,7 @@ class Cliff:
             frame,
             baselines,
             detector=NAME,
-            collapses=self._input.is_as_before(),
+            kind="representation_collapse" if self._input.is_as_before() else "bad_batch",
             usual=median(before),
             level=median(newest),
             onset_step=int(self._steps.values()[0]),

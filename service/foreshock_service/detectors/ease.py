@@ -66,19 +66,19 @@ def easier(
     baselines: Baselines,
     *,
     detector: str,
-    collapses: bool,
+    kind: str,
     usual: float,
     level: float,
     onset_step: int,
     evidence: dict[str, float | int | str],
 ) -> list[Finding]:
-    """The loss fell from `usual` to `level`, more than learning explains: of data that are too
-    easy; or, where it `collapses`, of a loss that asks for less, of which the output is named."""
+    """The loss fell from `usual` to `level`, more than learning explains. Of data that are too easy
+    nobody is named, and the output where a `representation_collapse` is all that pays for it."""
     found = [
         run_finding(
             frame,
             detector=detector,
-            kind="representation_collapse" if collapses else "bad_batch",
+            kind=kind,
             severity=Severity.WARNING,
             statistic="loss",
             value=level,
@@ -88,7 +88,7 @@ def easier(
             evidence=evidence,
         )
     ]
-    if not collapses:
+    if kind != "representation_collapse":
         return found
     layout = baselines.layout
     return found + series_findings(
@@ -96,7 +96,7 @@ def easier(
         layout.is_output,
         order=layout.flow,
         detector=detector,
-        kind="representation_collapse",
+        kind=kind,
         severity=Severity.WARNING,
         statistic="rms",
         value=baselines.row.rms,

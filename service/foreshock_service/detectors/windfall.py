@@ -100,7 +100,7 @@ class Windfall:
             frame,
             baselines,
             detector=NAME,
-            collapses=self._collapses,
+            kind="representation_collapse" if self._collapses else "bad_batch",
             usual=usual,
             level=level,
             onset_step=self._since,
