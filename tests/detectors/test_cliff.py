@@ -66,6 +66,13 @@ def test_a_rate_that_falls_explains_it() -> None:
     assert told_by("cliff", short) == []
 
 
+def test_a_run_that_is_taken_back_before_its_damage_is_quiet() -> None:
+    """It comes back to what it had learned."""
+    trace = fallen_loss(size=0.0)
+    trace.scalars["loss"][40:ROW] += 3.0
+    assert told_by("cliff", trace) == []
+
+
 def test_players_and_rewards_have_no_level() -> None:
     """Whoever logs them is left alone."""
     trace = fallen_loss()

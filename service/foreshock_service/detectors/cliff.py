@@ -6,8 +6,9 @@ No learning is as sudden. The data have become too easy; or, where the first lay
 apart as it did before, `representation_collapse`, a warning that names the output: it is the loss
 that asks for less, as a contrastive one does without its negatives.
 
-A rate that falls takes the loss down with its noise, within some rows; players and rewards have no
-level. `windfall` tells of a loss that becomes far smaller in more rows than that.
+A rate that falls takes the loss down with its noise, within some rows; a run that is taken back to
+before its damage has been there; players and rewards have no level. `windfall` tells of a loss that
+becomes far smaller in more rows than that.
 Source: ours.
 """
 
@@ -54,6 +55,7 @@ class Cliff:
         size = self._limits.before_rows + self._limits.rows
         self._start = Window(self._limits.start_rows)
         self._losses = Window(size)
+        self._least = math.inf  # of the losses before those
         self._rates = Window(self._limits.rows + 1)
         self._steps = Window(self._limits.rows)
         self._input = FirstLayer(size)
@@ -64,6 +66,8 @@ class Cliff:
         if loss is None or not math.isfinite(loss):
             return []
         self._input.follow(baselines)
+        if len(self._losses) == self._losses.size:
+            self._least = min(self._least, self._losses.values()[0])
         self._losses.add(loss)
         self._steps.add(float(frame.step))
         if rate is not None and math.isfinite(rate):
@@ -76,7 +80,7 @@ class Cliff:
         if losses[-1] >= losses[0]:
             return []  # As on half of all rows: no need to look for the least.
         before, newest = losses[: limits.before_rows], losses[limits.before_rows :]
-        gap = min(before) - max(newest)
+        gap = min(*before, self._least) - max(newest)
         if gap <= 0 or not self._is_far(gap, before) or self._rate_moved():
             return []
         return easier(
@@ -105,6 +109,7 @@ class Cliff:
         return {
             "start": self._start.state(),
             "losses": self._losses.state(),
+            "least": self._least,
             "rates": self._rates.state(),
             "steps": self._steps.state(),
             "input": self._input.state(),
@@ -114,6 +119,7 @@ class Cliff:
         """Take up a state."""
         self._start.restore(state["start"])
         self._losses.restore(state["losses"])
+        self._least = float(state["least"])
         self._rates.restore(state["rates"])
         self._steps.restore(state["steps"])
         self._input.restore(state["input"])
