@@ -274,6 +274,23 @@ def test_a_level_that_did_harm_does_not_become_normal() -> None:
     assert not any(c.transition == "recovered" for c in changes_of(trace))
 
 
+def test_a_loss_that_is_back_on_single_rows_has_not_returned() -> None:
+    """Its level has moved by less than its noise."""
+    trace = _two_jumps()
+    noise = np.random.default_rng(8).normal(0, 0.1, 420)
+    trace.scalars["loss"] = 2.0 + 3 * np.exp(-np.arange(420) / 30) + noise
+    trace.scalars["loss"][124:] += 0.4
+    assert not any(c.transition == "recovered" for c in changes_of(trace))
+
+
+def test_a_loss_that_has_returned_lets_a_level_become_normal() -> None:
+    """It was hit, and learned on."""
+    trace = _two_jumps()
+    trace.scalars["loss"][124:130] += 2.5
+    told = [(str(c.transition), c.incident.number) for c in changes_of(trace)]
+    assert told[-2:] == [("recovered", 1), ("opened", 2)]
+
+
 @pytest.mark.parametrize("cut", [200, 260])
 def test_what_has_become_normal_stays_so_after_a_restart(cut: int) -> None:
     """Before or after it did."""

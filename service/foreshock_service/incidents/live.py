@@ -41,13 +41,13 @@ class Live:
         """It was taken up again or got graver: what it does is not accepted any more."""
         self.begun_row, self.accepted = row, False
 
-    def is_harmless(self, row: int, loss: float | None) -> bool:
+    def is_harmless(self, row: int) -> bool:
         """Whether it is a warning that has stood for long while the loss is where it was."""
         if self.accepted or row - self.begun_row < ACCEPTED_ROWS:
             return False
         if self.incident.state is not State.OPEN or self.incident.severity is not Severity.WARNING:
             return False
-        return self.incident.loss_step is None or (loss is not None and self.watch.is_back(loss))
+        return self.incident.loss_step is None or self.watch.has_returned
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

@@ -77,6 +77,16 @@ class LossWatch:
                 return moved
         return None
 
+    def follow(self, loss: float, step: int) -> None:
+        """Take in a loss of a run whose loss has moved."""
+        self.last = [*self.last[-(SLOW_ROWS - 1) :], (step, loss)]
+
+    @property
+    def has_returned(self) -> bool:
+        """Whether the level of the last 16 rows is what it was, and not one of them by chance."""
+        losses = [loss if math.isfinite(loss) else math.inf for _, loss in self.last]
+        return len(losses) == SLOW_ROWS and float(np.median(losses)) <= self.slow_bar
+
     def is_back(self, loss: float) -> bool:
         """Whether a loss is inside the bar again."""
         return math.isfinite(loss) and (self.level is None or loss <= self.bar)
@@ -94,7 +104,7 @@ class LossWatch:
         return cls(level, float(bar), list(recent), float(slow_bar), pairs, list(above))
 
     def _rose_slowly(self, step: int, loss: float) -> int | None:
-        self.last = [*self.last[-(SLOW_ROWS - 1) :], (step, loss)]
+        self.follow(loss, step)
         if len(self.last) < SLOW_ROWS:
             return None
         if float(np.median([x for _, x in self.last])) <= self.slow_bar:

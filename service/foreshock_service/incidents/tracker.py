@@ -133,7 +133,7 @@ class IncidentTracker:
                 changes += self._join(frame, live, group, departures)
             self._keep(live, group)
         changes += self._watch_loss(frame, loss)
-        self._accept(frame, loss)
+        self._accept(frame)
         changes += self._settle(frame, loss)
         return changes
 
@@ -319,7 +319,10 @@ class IncidentTracker:
         for live in self._live:
             incident = live.incident
             fresh = incident.opened_ord == frame.ord
-            if incident.state is not State.OPEN or incident.loss_step is not None or fresh:
+            if incident.state is not State.OPEN or fresh:
+                continue
+            if incident.loss_step is not None:
+                live.watch.follow(loss, frame.step)
                 continue
             moved = live.watch.push(loss, frame.step)
             if moved is not None:
@@ -327,14 +330,12 @@ class IncidentTracker:
                 changes.append(_take(live, Transition.LOSS_MOVED, frame))
         return changes
 
-    def _accept(self, frame: Frame, loss: float | None) -> None:
+    def _accept(self, frame: Frame) -> None:
         """Take the levels for normal that have done no harm: a run whose baselines rest for good
         shows nothing of what comes later."""
-        accepted = [
-            live for live in self._live if live.key == ACUTE and live.is_harmless(self._row, loss)
-        ]
-        self.accepted = frozenset(d.series for live in accepted for d in live.incident.departures)
-        for live in accepted:
+        lasting = [v for v in self._live if v.key == ACUTE and v.is_harmless(self._row)]
+        self.accepted = frozenset(d.series for v in lasting for d in v.incident.departures)
+        for live in lasting:
             evidence = {**live.incident.evidence, "accepted_step": frame.step}
             live.incident = replace(live.incident, evidence=evidence, updated_step=frame.step)
             live.accepted = True
