@@ -119,7 +119,7 @@ def _collect(value: Any, path: str, depth: int, found: list[tuple[str, torch.Ten
                 _collect(item, f"{path}[{key}]", depth + 1, found)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch leaves it so
 def _effects_allowed() -> bool:
     """Whether an operator with an effect may stand here; called by the tracer, not by the graph.
 

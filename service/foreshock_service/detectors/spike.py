@@ -156,7 +156,7 @@ class Spike:
         ]
         deviation = baselines.deviation()
         leading = baselines.layout.of_kind(GRADIENT) & (deviation > octaves - 1.0)
-        leading &= _is_no_rounding(baselines)
+        leading &= _has_a_normal(baselines)
         return True, found + self._gradient_findings(frame, baselines, leading)
 
     def _jumps(self, baselines: Baselines, kind: int, octaves: float) -> Bools:
@@ -168,7 +168,7 @@ class Spike:
             & (baselines.value("count") >= self._limits.first_rows)
             & (baselines.significance() > self._limits.significance)
             & (baselines.logs() > baselines.value("peak") + self._limits.above_peak_octaves)
-            & _is_no_rounding(baselines)
+            & _has_a_normal(baselines)
         )
 
     def _tensors(self, frame: Frame, baselines: Baselines, jumps: Bools) -> list[Finding]:
@@ -253,7 +253,7 @@ class Spike:
         self._since_jump = int(state["since_jump"])
 
 
-def _is_no_rounding(baselines: Baselines) -> Bools:
+def _has_a_normal(baselines: Baselines) -> Bools:
     """Series whose normal is something [series]: a bias in front of a normalisation has no gradient
     but rounding, which is no measure of one that it gets."""
     layout, centre = baselines.layout, baselines.value("centre")

@@ -10,7 +10,7 @@ from typing import Final
 from foreshock_service.domain.findings import Finding
 from foreshock_service.domain.frames import Frame
 from foreshock_service.domain.incidents import Departure, Incident
-from foreshock_service.incidents.attribution import NOBODY, Cause, attribute
+from foreshock_service.incidents.attribution import NAMED_BY_RULE, NOBODY, Cause, attribute
 
 GROWING: Final = frozenset({"explosion", "update_too_large", "attention_logit_growth"})
 OF_THEIR_OWN: Final = frozenset({"gradient_spike", "update_too_large"})
@@ -41,6 +41,17 @@ def cause_of(
         num_series=len(series),
         num_updates=sum(s.kind == "update" for s in series),
     )
+
+
+def cause_since_onset(frame: Frame, onset_step: int, findings: Sequence[Finding]) -> Cause:
+    """What a rule of its own names whose first sign is as old as the incident: it only took more
+    rows to be sure."""
+    early = [f for f in findings if f.onset_step <= onset_step]
+    for kind in dict.fromkeys(f.kind for f in early):
+        if kind in NAMED_BY_RULE:
+            named = named_by(frame, [f for f in early if f.kind == kind])
+            return cause_of(frame, kind, named, (), opens=False)
+    return NOBODY
 
 
 def _came_forward_unseen(frame: Frame, named: Sequence[Departure]) -> bool:

@@ -23,19 +23,19 @@ class Live:
     key: str
     watch: LossWatch
     opened_row: int
+    last_row: int
     last_step: int
-    last_row: int = -1
-    begun_row: int = -1
+    begun_row: int
     accepted: bool = False
     """Whether the levels of what left have become normal."""
     told: set[tuple[str, str]] = field(default_factory=set)
     shown: set[str] = field(default_factory=set)
     """Kinds since it opened, or since it was taken up again: what joins these is news."""
 
-    def __post_init__(self) -> None:
-        """A new one has one row."""
-        self.last_row = self.opened_row if self.last_row < 0 else self.last_row
-        self.begun_row = self.opened_row if self.begun_row < 0 else self.begun_row
+    @classmethod
+    def begin(cls, incident: Incident, key: str, watch: LossWatch, *, row: int, step: int) -> Self:
+        """One that opens on a row."""
+        return cls(incident, key, watch, row, row, step, row, shown=set(incident.kinds))
 
     def begin_anew(self, row: int) -> None:
         """It was taken up again or got graver: what it does is not accepted any more."""

@@ -21,9 +21,10 @@ from foreshock_service.domain.incidents import (
     State,
     Transition,
 )
-from foreshock_service.incidents.attribution import NAMED_BY_RULE, NOBODY, Cause
+from foreshock_service.incidents.attribution import Cause
 from foreshock_service.incidents.evidence import (
     cause_of,
+    cause_since_onset,
     first_evidence,
     merged,
     named_by,
@@ -244,8 +245,7 @@ class IncidentTracker:
             evidence={**self.whose, **first_evidence(lead, cause, departures)},
         )
         self._next_number += 1
-        live = Live(incident, key, watch, opened_row=self._row, last_step=frame.step)
-        live.shown = set(incident.kinds)
+        live = Live.begin(incident, key, watch, row=self._row, step=frame.step)
         self._live.append(live)
         return live
 
@@ -291,7 +291,7 @@ class IncidentTracker:
             left = departures if live.key == ACUTE else ()
             cause = cause_of(frame, old.kind, named, left, opens=False)
             if old.group is None and cause.group is None:
-                cause = _since_the_onset(frame, old, findings)
+                cause = cause_since_onset(frame, old.onset_step, findings)
             if _says_more(old, cause):
                 new = replace(
                     new, group=cause.group, root_series=cause.root, confidence=cause.confidence
@@ -380,17 +380,6 @@ def _take(live: Live, transition: Transition, frame: Frame) -> IncidentChange:
     made = change(live.incident, transition, step=frame.step)
     live.incident = made.incident
     return made
-
-
-def _since_the_onset(frame: Frame, incident: Incident, findings: Sequence[Finding]) -> Cause:
-    """What a rule of its own names, whose first sign is as old as the incident: it only takes more
-    rows to be sure."""
-    early = [f for f in findings if f.onset_step <= incident.onset_step]
-    for kind in dict.fromkeys(f.kind for f in early):
-        if kind in NAMED_BY_RULE:
-            named = named_by(frame, [f for f in early if f.kind == kind])
-            return cause_of(frame, kind, named, (), opens=False)
-    return NOBODY
 
 
 def _says_more(old: Incident, cause: Cause) -> bool:
