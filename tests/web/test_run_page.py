@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -11,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.factories import ATTEMPT
 from tests.web.conftest import CALM, SICK, Site, Visit
-from tests.web.seeds import block_schema
+from tests.web.seeds import block_schema, exploded, store_incident
 
 NONFINITE_PIXELS = """() => {
   const canvas = document.querySelector("#heatmap canvas");
@@ -114,6 +115,19 @@ def test_first_to_go_lists_the_order_of_departure(visit: Visit) -> None:
     expect(lines.first).to_contain_text("blocks.7.attn.o_proj.weight")
     expect(lines.first).to_contain_text("step 420")
     expect(lines.nth(1)).to_contain_text("+2")
+
+
+def test_who_is_named_need_not_be_the_first_to_leave(visit: Visit, site: Site) -> None:
+    """The others are told by their distance from the first, which is never negative."""
+    site.seed("late-name", num_frames=600, sick=True)
+    incident = exploded()
+    first, *others = incident.departures
+    later = replace(incident, departures=(replace(first, step=first.step + 6), *others))
+    store_incident(site.store, "late-name", later)
+    page = _settled(visit, "/runs/late-name")
+    steps = page.locator("#tensors button b").all_text_contents()
+    assert len(steps) == 5
+    assert [text for text in steps[1:] if not re.fullmatch(r"\+\d+", text)] == []
 
 
 def test_new_frames_arrive_without_reload(visit: Visit, site: Site) -> None:

@@ -64,12 +64,12 @@ function deviations(state, ord) {
 function firstToGo(state) {
   const incident = chosenIncident(state);
   const departures = incident?.departures ?? [];
+  // The foremost is who is named, and need not be the first that left.
+  const first = Math.min(...departures.map((departure) => departure.step));
   return departures.slice(0, LISTED).map((departure, place) => ({
     row: rowOf(state, departure.series),
     name: departure.series.replace(/^[a-z_]+:/, ""),
-    text: place === 0
-      ? `step ${whole(departure.step)}`
-      : `+${whole(departure.step - (departures[0]?.step ?? 0))}`,
+    text: place === 0 ? `step ${whole(departure.step)}` : `+${whole(departure.step - first)}`,
     tone: "",
   }));
 }
