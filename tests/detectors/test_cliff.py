@@ -27,6 +27,14 @@ def test_the_sentence_says_from_what_to_what() -> None:
     assert "the data have become too easy" in sentence
 
 
+def test_nobody_says_that_a_loss_that_stays_there_has_recovered() -> None:
+    """The sign is over, what it is a sign of need not be."""
+    last = changes_of(fallen_loss())[-1]
+    assert last.transition == "recovered"
+    since = last.incident.recovered_step
+    assert last.sentence.startswith(f"No new sign since step {since}; the loss fell from 2 to 1.0")
+
+
 def test_with_the_same_input_the_loss_asks_for_less() -> None:
     """A contrastive loss without its negatives: the output is named."""
     trace = _seen(fallen_loss())

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
+
 from foreshock_service.detectors.layout import Layout, layout_of
 from foreshock_service.detectors.row import Row, row_of
 from foreshock_service.domain.frames import Frame
@@ -55,7 +57,9 @@ def rows_of(recording: Recording) -> Iterator[Seen]:
     """The rows with the statistics derived from them."""
     layout = layout_of(recording.schema)
     for number, frame in enumerate(recording.frames()):
-        yield Seen(number=number, frame=frame, row=row_of(frame, layout), layout=layout)
+        with np.errstate(all="ignore"):
+            row = row_of(frame, layout)
+        yield Seen(number=number, frame=frame, row=row, layout=layout)
 
 
 class Alarm:

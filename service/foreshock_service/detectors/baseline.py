@@ -241,6 +241,7 @@ class Baselines:
         fresh = known & (seen == 0)
         any_fresh, all_known = any_of(fresh), all_of(known)
         count = seen + 1.0
+        share = 1.0 / count
         for name, rows in (("fast", FAST_ROWS), ("middle", CENTRE_ROWS)):
             old = self._values[name]
             if any_fresh:
@@ -248,7 +249,7 @@ class Baselines:
             step = logs - old
             if not all_known:
                 step[~known] = 0.0
-            step /= np.minimum(count, rows)
+            step *= np.maximum(share, 1.0 / rows)
             old += step
         np.copyto(seen, count, where=True if all_known else known)
 
@@ -274,7 +275,9 @@ class Baselines:
             limit[young] = np.inf
         residual = np.minimum(np.maximum(logs - v["centre"], -limit), limit)
         share = 1.0 / (count + 1.0)
-        weight = who * np.maximum(share, 1.0 / CENTRE_ROWS)
+        weight = np.maximum(share, 1.0 / CENTRE_ROWS)
+        if who is not True:
+            weight *= who
         # Mean absolute deviation to standard deviation of a normal: sqrt(pi / 2). The same of a
         # difference of two: another sqrt(2) less.
         v["scale"] += weight * (1.2533 * np.abs(residual) - v["scale"])
@@ -282,7 +285,9 @@ class Baselines:
         v["noise"] += weight * (0.8862 * step - v["noise"])
         v["centre"] += weight * residual
         bounded = v["centre"] + residual
-        weight = who * np.maximum(share, 1.0 / SLOW_ROWS)
+        weight = np.maximum(share, 1.0 / SLOW_ROWS)
+        if who is not True:
+            weight *= who
         v["slow"] += weight * (bounded - v["slow"])
         level = np.where(young, logs, bounded) if any_young else bounded
         np.fmax(v["peak"], level, out=v["peak"], where=who)

@@ -15,7 +15,7 @@ from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, UPDATE, WEI
 from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import Detector
 from foreshock_service.detectors.registry import DETECTORS
-from foreshock_service.detectors.row import Bools
+from foreshock_service.detectors.row import Bools, any_of
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding
@@ -163,8 +163,8 @@ class Engine:
         growth = np.abs(baselines.growth())
         if (
             not self._departed.running
-            and not baselines.row.bad.any()
-            and not (growth > limits).any()
+            and not any_of(baselines.row.bad)
+            and not any_of(growth > limits)
         ):
             return np.zeros(layout.num_series, np.bool_)
         if self._departed.running:

@@ -124,7 +124,10 @@ def lower_quartile(values: Floats) -> float:
 
 
 def row_of(frame: Frame, layout: Layout) -> Row:
-    """Derive rms, l2 and abs_max in float64: the square of a large float32 would overflow."""
+    """Derive rms and abs_max in float64, where the square of no float32 overflows.
+
+    Called with numpy's floating-point warnings off: what was not measured is NaN, and log2(0) -inf.
+    """
     table = frame.stats.T.astype(np.float64, order="C")
     column, num_series = layout.column, layout.num_series
     absent = np.full(num_series, np.nan)
@@ -136,23 +139,22 @@ def row_of(frame: Frame, layout: Layout) -> Row:
         due = np.array([bool(flags & flag) for flag in _MEASURED])
         measured &= due[layout.kind]
         table[:, ~measured] = np.nan
-    with np.errstate(all="ignore"):
-        values = np.empty((2, num_series))
-        np.hypot(mean, std, out=values[0])
-        np.maximum(np.abs(columns["min"]), np.abs(columns["max"]), out=values[1])
-        bad_count = np.fmax(nan_count, 0.0) + np.fmax(columns["inf_count"], 0.0)
-        count = table[column["count"]] if "count" in column else absent
-        finite_count = np.maximum(count - bad_count, 0.0)
-        # A value statistic of 0 finite elements says nothing; an Inf in one is a statistic lost.
-        usable = np.isfinite(values)
-        usable[0] &= measured & (finite_count != 0)
-        usable[1] &= usable[0]
-        if not all_of(usable):
-            values[~usable] = np.nan
-        known = values > 0
-        logs = np.log2(values)
-        if not all_of(known):
-            logs[~known] = np.nan
+    values = np.empty((2, num_series))
+    np.sqrt(mean * mean + std * std, out=values[0])
+    np.maximum(np.abs(columns["min"]), np.abs(columns["max"]), out=values[1])
+    bad_count = np.fmax(nan_count, 0.0) + np.fmax(columns["inf_count"], 0.0)
+    count = table[column["count"]] if "count" in column else absent
+    finite_count = np.maximum(count - bad_count, 0.0)
+    # A value statistic of 0 finite elements says nothing; an Inf in one is a statistic lost.
+    usable = np.isfinite(values)
+    usable[0] &= measured & (finite_count != 0)
+    usable[1] &= usable[0]
+    if not all_of(usable):
+        values[~usable] = np.nan
+    known = values > 0
+    logs = np.log2(values)
+    if not all_of(known):
+        logs[~known] = np.nan
     return Row(
         measured=measured,
         values=values,

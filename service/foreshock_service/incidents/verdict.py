@@ -28,6 +28,9 @@ def sentence(incident: Incident, transition: Transition | None = None) -> str:
         if "accepted_step" in incident.evidence:
             kept = f"{subject(incident)} keeps to its new level, which is taken for normal"
             return f"{kept} since step {incident.evidence['accepted_step']}; {_continued(incident)}"
+        if incident.evidence.get("eased"):
+            # The loss may stay where it fell to: nobody can tell whether it has come back.
+            return f"No new sign since step {incident.recovered_step}; {_continued(incident)}"
         return f"{subject(incident)} recovered after {_steps(after)}; {_continued(incident)}"
     return _story(incident)
 
