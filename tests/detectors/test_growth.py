@@ -125,3 +125,15 @@ def test_a_gradient_that_grows_up_to_the_others_is_quiet() -> None:
     assert names_of(told_by("growth", trace), trace) == [name]
     trace.scale(name, 1e-3)
     assert told_by("growth", trace) == []
+
+
+def test_attention_that_grew_with_the_logits_is_named() -> None:
+    """A scalar says that they are too large, the weights of queries and keys say where."""
+    trace = healthy(200)
+    trace.scalars["attn_logit_max"] = 2.0 * _ramp(200, 80, 10.0)
+    for block in (1, 2):
+        trace.scale(f"weight:blocks.{block}.attn.qkv.weight", np.sqrt(_ramp(200, 80, 24.0)))
+    found = [f for f in told_by("growth", trace) if f.kind == "attention_logit_growth"]
+    assert found[0].series is None
+    named = sorted(names_of(found, trace))
+    assert named == [f"weight:blocks.{b}.attn.qkv.weight" for b in (1, 2)]

@@ -45,6 +45,8 @@ from foreshock_service.detectors.layout import (
     GRADIENT,
     UPDATE,
     WEIGHT,
+    Layout,
+    Mask,
 )
 from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
@@ -52,6 +54,7 @@ from foreshock_service.detectors.row import Bools, Floats, any_of, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import threshold
 from foreshock_service.detectors.window import Window
+from foreshock_service.domain.attention import is_in_attention
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -69,6 +72,9 @@ class GrowthThresholds(ExcessThresholds):
     )
     logit_rows: int = threshold(3, "rows", "so long must they stay above")
     start_rows: int = threshold(10, "rows", "rows that make the start of the attention logits")
+    logit_maker_octaves: float = threshold(
+        0.5, "octaves", "growth of attention's tensors, and below the largest, to be named for them"
+    )
     since_start_octaves: float = threshold(
         8.0, "octaves", "an activation above its first rows, if it still grows"
     )
@@ -104,6 +110,7 @@ class Growth:
         self._logit_since = 0
         self._logits = Streaks()
         self._growing = Streaks()
+        self._makes_logits = PerLayout(_makers_of_logits)
         self._has_logits = PerLayout(lambda layout: bool(layout.is_attention_logit.any()))
         self._needed = PerLayout(lambda layout: growth_limits(layout, self._limits))
         self._can_rise = PerLayout(
@@ -134,6 +141,7 @@ class Growth:
         self._logit_rows += 1
         if self._logit_rows < self._limits.logit_rows:
             return []
+        score = abs(value) / self._limits.logit_limit
         return [
             run_finding(
                 frame,
@@ -143,10 +151,34 @@ class Growth:
                 statistic="attn_logit_max",
                 value=value,
                 baseline=start,
-                score=abs(value) / self._limits.logit_limit,
+                score=score,
                 onset_step=self._logit_since,
-            )
+            ),
+            *self._grown_attention(frame, baselines, score),
         ]
+
+    def _grown_attention(self, frame: Frame, baselines: Baselines, score: float) -> list[Finding]:
+        """The tensors of attention that have grown the most since the start: a scalar says that the
+        logits are too large, and not where."""
+        made_by = self._makes_logits.of(baselines.layout)
+        octaves = baselines.value("fast") - baselines.value("start")
+        grown = made_by & (octaves > self._limits.logit_maker_octaves)
+        if not any_of(grown):
+            return []
+        grown &= octaves > octaves[grown].max() - self._limits.logit_maker_octaves
+        return series_findings(
+            frame,
+            grown,
+            order=-octaves,
+            detector=NAME,
+            kind="attention_logit_growth",
+            severity=Severity.WARNING,
+            statistic="rms",
+            value=np.exp2(baselines.value("fast")),
+            baseline=np.exp2(baselines.value("start")),
+            score=np.full(grown.size, score),
+            since=np.full(grown.size, self._logit_since),
+        )
 
     def _logit_series(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
@@ -270,3 +302,9 @@ class Growth:
         self._logit_rows, self._logit_since = state["logit"]
         self._logits.restore(state["logits"])
         self._growing.restore(state["growing"])
+
+
+def _makers_of_logits(layout: Layout) -> Mask:
+    """Matrices and activations of attention, but for the logits themselves [series]."""
+    named = np.array([is_in_attention(name) for _, name in layout.keys], np.bool_)
+    return np.asarray(named & layout.of_kind(ACTIVATION, WEIGHT) & layout.is_matrix)

@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from foreshock_service.domain.attention import is_in_attention
 from foreshock_service.domain.incidents import Departure, latest_together
 from foreshock_service.incidents.names import family_of, module_of
 
@@ -105,6 +106,9 @@ def attribute(
         if len(named) > 1 and len(named) >= GLOBAL_SHARE * num_series:
             return NOBODY
         return _claim(named[:1]) if named else NOBODY
+    if kind == "attention_logit_growth":
+        # What else has left its place makes no logits.
+        departures = [d for d in departures if is_in_attention(module_of(d.series))]
     pool = list(departures) or list(named)
     if not pool:
         return NOBODY
