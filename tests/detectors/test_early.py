@@ -78,3 +78,10 @@ def test_losses_that_vary_from_the_start_are_quiet() -> None:
 def test_later_rows_are_left_to_the_rules_that_know_the_run() -> None:
     """After the first rows nothing is said here."""
     assert told_by("early", _run(_jump(45, 500.0), _jump(45, 50.0, rows=4))) == []
+
+
+def test_the_losses_of_players_are_left_alone() -> None:
+    """That of a policy begins at nought."""
+    trace = _run(losses=_jump(12, 50.0, rows=4))
+    trace.scalars["episode_return"] = np.ones(60)
+    assert told_by("early", trace) == []

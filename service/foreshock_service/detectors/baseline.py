@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from foreshock.wire import Series, SeriesSchema
 
+from foreshock_service.detectors.games import is_game
 from foreshock_service.detectors.layout import Layout, layout_of
 from foreshock_service.detectors.progress import Progress
 from foreshock_service.detectors.row import Bools, Floats, Row, absent_row, all_of, any_of, row_of
@@ -44,9 +45,6 @@ START_ROWS: Final = 20
 SCALE_FLOOR: Final = 0.02
 """In octaves (1.4 %): below it the scale is rounding, and dividing by it would be a false alarm."""
 WINSOR_SCALES: Final = 4.0
-
-_OF_GAMES: Final = frozenset({"loss_d", "loss_g", "mean_return", "entropy", "reward", "mean_q"})
-"""Scalars that runs of players log, or of rewards, and others do not."""
 
 _LEARNED: Final = ("count", "centre", "scale", "slow", "noise", "last", "start", "peak")
 _FIELDS: Final = (*_LEARNED, "seen", "fast", "middle")
@@ -75,15 +73,15 @@ class Baselines:
         self._first_step = 0
         self.num_rows = 0
         self.is_game = False
-        """Whether two players train against each other, or one against a world, by what was logged
-        so far: then a loss that stays, or a level that runs away, means little."""
+        """By what was logged so far: then a loss that stays, or a level that runs away, means
+        little."""
 
     def read(self, frame: Frame) -> Row:
         """Take a frame up without learning from it; series are matched by kind and name."""
         self._derived = {}
         if self.num_rows == 0:
             self._first_step = frame.step
-        self.is_game = self.is_game or not _OF_GAMES.isdisjoint(frame.scalars)
+        self.is_game = self.is_game or is_game(frame.scalars)
         self.progress.follow(frame.scalars.get("loss"))
         if frame.schema.series or not self._keys:
             if frame.schema is not self._schema:

@@ -2,8 +2,8 @@
 
 - `gradient_spike`: the gradient norm is 48 times the median and 4 times the largest of at least 3
   rows before it; or, in a run that is seen from its middle on, 16 times the largest of all before.
-- `loss_spike`: 2 rows in a row are above twice the largest loss before them, and further above it
-  than 8 times all that the losses before them have differed.
+- `loss_spike`: 2 rows in a row are above twice the largest of the losses before them, and
+  further above it than 8 times all that these have differed. Those of players may be anything.
 
 At most 32 rows are looked at; then `spike` and `loss` know the run. In the first 8 rows of a run
 seen from its start the gradient norm is left alone: initialisation and warm-up move it freely.
@@ -73,7 +73,7 @@ class Early:
         if self._rows == 0:
             self._joined = frame.step > self._limits.first_step
         self._rows += 1
-        return [*self._norm(frame), *self._loss(frame)]
+        return [*self._norm(frame), *([] if baselines.is_game else self._loss(frame))]
 
     def _norm(self, frame: Frame) -> list[Finding]:
         norm = frame.scalars.get("grad_norm")
