@@ -171,18 +171,18 @@ def test_a_loss_that_comes_back_within_twenty_rows_is_a_spike() -> None:
     assert [incident.kinds for incident in opened(trace)] == [("loss_spike",)]
 
 
-def test_five_losses_that_are_all_larger_than_any_before_are_told() -> None:
+def test_seven_losses_that_are_all_larger_than_any_before_are_told() -> None:
     """Heavy tails make a bar that no row of a rise need pass."""
     trace = lifted_losses([(150, 0.9)])
     (finding,) = told_by("loss", trace)
     assert (finding.kind, finding.severity) == ("loss_spike", "warning")
-    assert (finding.onset_step, finding.step) == (150, 154)
+    assert (finding.onset_step, finding.step) == (150, 156)
     trace.scalars["loss"][152] -= 0.9
     assert told_by("loss", trace) == []
-    assert told_by("loss", lifted_losses(num_rows=4)) == []
+    assert told_by("loss", lifted_losses(num_rows=6)) == []
 
 
-@pytest.mark.parametrize(("rise", "told"), [(0.9, [154]), (1.6, [154, 224])])
+@pytest.mark.parametrize(("rise", "told"), [(0.9, [156]), (1.6, [156, 226])])
 def test_the_same_rise_again_is_no_news(rise: float, told: list[int]) -> None:
     """One that is half as large again is."""
     changes = changes_of(lifted_losses([(150, 0.9), (220, rise)]))
@@ -194,3 +194,54 @@ def test_losses_of_players_may_all_be_larger_than_before() -> None:
     trace = lifted_losses()
     trace.scalars["reward"] = np.ones(300)
     assert told_by("loss", trace) == []
+
+
+def _restarted(*, with_rate: bool) -> Trace:
+    """Two cycles of a rate; at the second's begin the loss goes halfway back to the first's."""
+    rows = np.arange(300)
+    share = (rows % 150) / 150
+    noise = 0.02 * np.random.default_rng(3).normal(size=300)
+    high = np.where(rows < 150, 3.0, 1.5)
+    trace = _with_loss(0.1 + high * np.exp(-(rows % 150) / 15) + noise)
+    if with_rate:
+        trace.scalars["lr"] = 5e-4 * (1.002 + np.cos(np.pi * share))
+    return trace
+
+
+def test_what_a_warm_restart_does_to_the_loss_is_no_damage() -> None:
+    """It may go to where it was when the rate was last so high; without a rate nobody knows."""
+    assert told_by("loss", _restarted(with_rate=True)) == []
+    assert [f.kind for f in told_by("loss", _restarted(with_rate=False))][:1] == ["loss_spike"]
+
+
+def test_a_restart_that_does_more_is_damage() -> None:
+    """The first cycle never was so high."""
+    trace = _restarted(with_rate=True)
+    trace.scalars["loss"][150:] += 6.0
+    assert told_by("loss", trace) != []
+
+
+def _critic(*, norms_fall: bool) -> Trace:
+    """A loss comes back from four below nought to one."""
+    rows = np.arange(400)
+    back = np.clip((rows - 200) / 80, 0, 1)
+    loss = -4.0 * (1 - np.exp(-rows / 30)) + 3.0 * back
+    trace = _with_loss(loss + 0.1 * np.random.default_rng(6).normal(size=400))
+    trace.scalars["grad_norm"] = np.exp2(-2.0 * back) if norms_fall else np.ones(400)
+    return trace
+
+
+def test_a_critic_that_is_caught_up_with_is_quiet() -> None:
+    """Its gradients get smaller with its loss; those of damage do not."""
+    assert told_by("loss", _critic(norms_fall=True)) == []
+    assert [f.kind for f in told_by("loss", _critic(norms_fall=False))][-1] == "divergence"
+
+
+@pytest.mark.parametrize(("leap", "is_told"), [(6.0, True), (1.0, False)])
+def test_a_gradient_norm_that_leaps_with_the_loss_confirms_it(leap: float, is_told: bool) -> None:
+    """A fifth of the progress is little, and enough if both say so."""
+    trace = healthy(200)
+    trace.scalars["loss"][120:130] += 0.7
+    trace.scalars["grad_norm"] = np.ones(200)
+    trace.scalars["grad_norm"][120:130] = leap
+    assert bool(told_by("loss", trace)) is is_told

@@ -3,15 +3,17 @@
 B is the median of the last 20 losses, sigma the robust spread around a line through the last 48,
 progress the fall from the run's first losses to its best level. A row is damaged if the loss is
 above B by more than max(6 sigma, 15 % of |B|), by 30 % of the progress, and by more than the run's
-own tail (1.5 times the largest excursion that passed by itself).
+own tail (1.5 times the largest excursion that passed by itself). 10 % of the progress is enough on
+a row whose gradient norm is 3 times its median of 47 rows. What a warm restart does to a loss is no
+damage, nor is that of a critic which comes back towards nought (`loss_context`).
 
 Where noise hides single rows, a median of 8 that undoes 70 % of the progress is damage as well: by
 3 sigma, 15 %, and more than the tail was before these rows. It counts where the level means
 something, which it does not for players and rewards, or if the run was joined in its middle.
 
-- `loss_spike` (warning): 3 of the last 5 rows are damaged, or 2 of them by twice as much; or all 5
+- `loss_spike` (warning): 3 of the last 5 rows are damaged, or 2 of them by twice as much; or 7 rows
   are larger than any of the 48 before them, by 15 % and by 30 % of the progress in the median, and
-  by half as much again as when that was told last. Noise of whatever shape does so once in three
+  by half as much again as when that was told last. Noise of whatever shape does so once in 200
   million rows.
 - `divergence` (critical): damage has lasted 20 rows, or the level of the last 16 rows has risen
   above the best level by 50 % of the progress, 8 sigma and 15 %, and still stands 16 rows later; or
@@ -41,6 +43,7 @@ from typing import Final
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.beyond import BeyondAll
 from foreshock_service.detectors.emit import run_finding
+from foreshock_service.detectors.loss_context import LossContext
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.window import Window, centre_and_sigma, median
@@ -63,6 +66,10 @@ class LossThresholds(Thresholds):
     )
     share_of_level: float = threshold(0.15, "share", "and by so much of the level")
     share_of_progress: float = threshold(0.3, "share", "and by so much of all progress")
+    confirmed_share: float = threshold(
+        0.1, "share", "of all progress is enough, where the gradient norm has leapt as well"
+    )
+    leapt_norm: float = threshold(3.0, "times", "its median of 47 rows: a norm that has leapt")
     tail_factor: float = threshold(
         1.5, "times", "and above the largest excursion that passed by itself"
     )
@@ -81,7 +88,7 @@ class LossThresholds(Thresholds):
     often: int = threshold(
         2, "count", "excursions that were told before the run's tail counts in full", guard=True
     )
-    beyond_all_rows: int = threshold(5, "rows", "that are all larger than any of those before")
+    beyond_all_rows: int = threshold(7, "rows", "that are all larger than any of those before")
     beyond_all_share: float = threshold(0.3, "share", "of all progress that these undo")
     level_rows: int = threshold(16, "rows", "losses that make a level for slow rises")
     drift_rows: int = threshold(16, "rows", "so long must a slow rise stand")
@@ -132,6 +139,7 @@ class Loss:
         self._beyond = BeyondAll(
             newest=self._limits.beyond_all_rows, before=self._limits.window_rows
         )
+        self._context = LossContext()
         self._damaged: list[int] = []  # steps of the damaged ones among the last 5 rows, else -1
         self._plain: list[int] = []  # which of them were damaged plainly
         self._num_rows = 0
@@ -160,6 +168,7 @@ class Loss:
         self._num_rows += 1
         self._recent.add(loss)
         self._beyond.add(loss, frame.step)
+        self._context.follow(frame.scalars, loss)
         if len(self._first) < self._limits.lasting_rows + 1:
             self._first.append(loss)
         if self._num_rows <= self._limits.first_rows:
@@ -182,8 +191,12 @@ class Loss:
             if self._undoes(noisy - calm, calm, had, self._tails[0]):
                 # What is told is the level: a single row of it may well lie below the calm ones.
                 damaged, told = True, noisy
+        damaged = damaged and not self._context.excuses(told)
         self._take_in(frame.step, loss, had, bar, damaged=damaged)
         drifted = self._drifts(level, had, levels_count=levels_count)
+        if drifted and self._context.game_ends(level):
+            self._best = level
+        drifted = drifted and not self._context.excuses(level)
         self._worst_level = max(self._worst_level, level) if damaged or drifted else level
         self._drift_rows = self._drift_rows + 1 if drifted else 0
         if not damaged:
@@ -202,6 +215,8 @@ class Loss:
             onset = self._onset
         elif not damaged and levels_count and (rise := self._beyond_all(had)):
             onset, told = self._beyond.since, calm + rise
+            if self._context.excuses(told):
+                return []
         else:
             return []
         self._told = True
@@ -227,11 +242,13 @@ class Loss:
 
     def _bar(self, had: _Achieved) -> float:
         """So far above the calm losses one is damaged."""
-        limits = self._limits
+        limits, share = self._limits, self._limits.share_of_progress
+        if self._context.norm_leapt(limits.leapt_norm):
+            share = limits.confirmed_share
         bar = max(
             limits.sigmas * had.sigma,
             limits.share_of_level * abs(had.calm),
-            limits.share_of_progress * had.progress,
+            share * had.progress,
             limits.tail_factor * self._tail,
         )
         if had.progress < limits.sigmas * had.sigma:
@@ -364,6 +381,7 @@ class Loss:
             "calm": self._calm.state(),
             "recent": self._recent.state(),
             "beyond": self._beyond.state(),
+            "context": self._context.state(),
             "damaged": list(self._damaged),
             "plain": list(self._plain),
             "first": list(self._first),
@@ -390,6 +408,7 @@ class Loss:
         self._calm.restore(state["calm"])
         self._recent.restore(state["recent"])
         self._beyond.restore(state["beyond"])
+        self._context.restore(state["context"])
         self._damaged = [int(step) for step in state["damaged"]]
         self._plain = [int(is_plain) for is_plain in state["plain"]]
         self._first = [float(x) for x in state["first"]]
