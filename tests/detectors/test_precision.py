@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.detectors.faults import FIRST, LAYER, rounded_updates, skipped_steps
+from tests.detectors.faults import (
+    FIRST,
+    LAYER,
+    half_rounded_updates,
+    rounded_updates,
+    skipped_steps,
+    unheeded_overflows,
+)
 from tests.detectors.traces import Trace, changes_of, healthy, names_of, told_by
 
 
@@ -172,7 +179,7 @@ def test_the_sentence_says_at_which_scale_all_steps_are_skipped() -> None:
     """And since when."""
     (opened, *_) = changes_of(skipped_steps())
     assert opened.sentence.startswith(
-        f"All steps are skipped since step {FIRST}: gradients overflow at a loss scale of 512"
+        f"All steps are skipped since step {FIRST}: gradients overflow at a loss scale of 256"
     )
 
 
@@ -186,3 +193,51 @@ def test_a_run_that_never_made_a_step_is_told_on_its_fortieth_row() -> None:
     """No search takes longer."""
     (finding,) = told_by("precision", skipped_steps(40, 0))
     assert (finding.severity, finding.onset_step, finding.step) == ("critical", 0, 39)
+
+
+def test_overflows_that_do_not_lower_the_scale_are_told() -> None:
+    """On the eighth: a scale that is fixed, or whose factor is one."""
+    (finding,) = told_by("precision", unheeded_overflows())
+    assert (finding.kind, finding.severity) == ("precision_overflow", "warning")
+    assert (finding.onset_step, finding.step) == (FIRST, FIRST + 7 * 3)
+    told = [c.sentence for c in changes_of(unheeded_overflows()) if c.transition == "opened"]
+    start = f"Steps are skipped again and again since step {FIRST}: the loss scale stays at 65536"
+    assert told[0].startswith(start)
+
+
+def test_overflows_that_lower_the_scale_are_quiet() -> None:
+    """However often it is tried again."""
+    assert told_by("precision", unheeded_overflows(lowers=True)) == []
+
+
+def test_rare_overflows_at_a_fixed_scale_are_quiet() -> None:
+    """Some hundredths of the steps, of a batch that is larger than the others."""
+    assert told_by("precision", unheeded_overflows(every=10)) == []
+
+
+def test_half_of_all_elements_that_change_no_more_are_told() -> None:
+    """Weights of a format too short for their updates, of which nearly all changed at first."""
+    found = told_by("precision", half_rounded_updates())
+    assert {f.kind for f in found} == {"precision_underflow"}
+    assert {(f.onset_step, f.step) for f in found} == {(FIRST, FIRST + 19)}
+
+
+def test_elements_that_never_changed_are_no_sign() -> None:
+    """As those of masks and of experts that wait."""
+    trace = half_rounded_updates()
+    for name in trace.names("update"):
+        trace.put(name, "zero_frac", 0.6, slice(None))
+    assert told_by("precision", trace) == []
+
+
+def test_half_of_some_matrices_are_no_sign() -> None:
+    """Part of a network may be masked from some step on."""
+    assert told_by("precision", half_rounded_updates(num_matrices=5)) == []
+
+
+def test_elements_without_a_gradient_are_no_sign() -> None:
+    """They have nothing to change for."""
+    trace = half_rounded_updates()
+    for name in trace.names("gradient"):
+        trace.put(name, "zero_frac", 0.6, slice(FIRST, None))
+    assert told_by("precision", trace) == []

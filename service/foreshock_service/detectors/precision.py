@@ -9,11 +9,13 @@
   did, while half of its gradient's elements are not zero and the gradient has not vanished against
   the others, in a fifth of the matrices, on 20 rows, at a rate above 2 % of its largest and a loss
   above 1 % of its first ones: the update is rounded away, as that of bfloat16 weights is below
-  0.4 % of their size. A weight that never moves is not in the optimizer.
+  0.4 % of their size. A weight that never moves is not in the optimizer. The same of half of the
+  elements of weights of which all but 5 % changed at first, in half of the matrices.
 - `precision_overflow`: a float16 tensor reaches half of 65504, on 2 rows.
 - `precision_overflow` of the loss scale: it has lost 10 octaves against its largest value within
   the last 64 rows, or fell below 1: gradients overflow at every scale. Or 16 steps in a row were
-  skipped after one that was not, 40 where none was: a scale of 2^40 would have come down.
+  skipped after one that was not, 40 where none was: a scale of 2^40 would have come down. A warning
+  where 8 of 64 steps were skipped and the scale has not come down: it is fixed, or does not heed.
 
 Source: Micikevicius et al. 2018 (arXiv 1710.03740) for flushed gradients and loss scaling; the
 format's limits are those of IEEE 754.
@@ -57,6 +59,13 @@ class PrecisionThresholds(Thresholds):
     share_of_matrices: float = threshold(0.2, "share", "of the matrices at the least")
     rows: int = threshold(20, "rows", "so long must it last")
     unchanged: float = threshold(0.9, "share", "of a weight's elements do not change")
+    half_unchanged: float = threshold(
+        0.5, "share", "of them do not change any more, nearly all of which did at first"
+    )
+    at_first: float = threshold(
+        0.05, "share", "of them at the most did not, when the run began", guard=True
+    )
+    half_of_matrices: float = threshold(0.5, "share", "of the matrices, for that", guard=True)
     vanished: float = threshold(
         1e-5, "share", "a gradient below so much of the largest has vanished instead"
     )
@@ -70,6 +79,7 @@ class PrecisionThresholds(Thresholds):
         16, "rows", "so many steps in a row were skipped, after one was not"
     )
     skipped_first_rows: int = threshold(40, "rows", "the same of a run that has made no step yet")
+    unheeded: int = threshold(8, "count", "steps skipped at a scale that has not come down")
     scale_octaves: float = threshold(10.0, "octaves", "the loss scale below the largest of them")
 
 
@@ -87,6 +97,9 @@ class Precision:
         self._scales = Window(self._limits.scale_rows)
         self._largest_rate = 0.0
         self._skipped, self._skipped_since, self._stepped = 0, 0, False
+        self._row, self._last_scale = 0, 0.0
+        self._skips: list[tuple[int, int]] = []
+        """Rows and steps of those that were skipped since the loss scale came down."""
         self._gradient_matrices = PerLayout(
             lambda layout: layout.kind_masks[GRADIENT] & layout.is_matrix & ~layout.is_look_up
         )
@@ -124,28 +137,18 @@ class Precision:
         rate = frame.scalars.get("lr", math.nan)
         if math.isfinite(rate):
             self._largest_rate = max(self._largest_rate, rate)
-        few_change = row.zero_frac[layout.indices[UPDATE]] > self._limits.unchanged
-        if not any_of(few_change) and not self._unchanged.running:
+        least = self._limits.half_unchanged
+        if not self._unchanged.running and not any_of(
+            row.zero_frac[layout.indices[UPDATE]] > least
+        ):
             return []
         weights = self._weight_matrices.of(layout)
-        update, gradient = layout.update_of, layout.gradient_of
-        still = weights & (update >= 0) & (row.zero_frac[update] > self._limits.unchanged)
+        still = weights & (layout.update_of >= 0) & (row.zero_frac[layout.update_of] > least)
         if any_of(still):
-            largest = np.fmax.reduce(row.rms[layout.kind_masks[GRADIENT]], initial=0.0)
-            moved = baselines.value("seen")[update] > 0
-            still = (
-                still
-                & (gradient >= 0)
-                & ((row.rms[update] > 0) | moved)
-                & (row.rms[gradient] > self._limits.vanished * largest)
-                & (row.zero_frac[gradient] < self._limits.flushed_zeros)
-            )
+            still &= self._have_gradients(baselines)
+            still = self._rounded(baselines, still, num_weights=int(weights.sum()))
         ends = rate < self._limits.share_of_rate * self._largest_rate
-        if any_of(still) and (
-            ends
-            or baselines.progress.left() < NEXT_TO_NOTHING
-            or still.sum() < max(1.0, self._limits.share_of_matrices * weights.sum())
-        ):
+        if ends or (any_of(still) and baselines.progress.left() < NEXT_TO_NOTHING):
             still = np.zeros_like(still)
         self._unchanged.update(
             layout, holds=still, measured=row.measured & weights, step=frame.step
@@ -153,6 +156,29 @@ class Precision:
         return self._told(
             frame, baselines, self._unchanged.lasting(self._limits.rows), self._unchanged
         )
+
+    def _have_gradients(self, baselines: Baselines) -> Bools:
+        """Weights whose elements have a gradient, most of them, that did not vanish [series]."""
+        layout, row, gradient = baselines.layout, baselines.row, baselines.layout.gradient_of
+        largest = np.fmax.reduce(row.rms[layout.kind_masks[GRADIENT]], initial=0.0)
+        return np.asarray(
+            (gradient >= 0)
+            & (row.rms[gradient] > self._limits.vanished * largest)
+            & (row.zero_frac[gradient] < self._limits.flushed_zeros)
+        )
+
+    def _rounded(self, baselines: Baselines, still: Bools, *, num_weights: int) -> Bools:
+        """Of the weights half of whose elements do not change those whose updates are rounded away,
+        where they are enough [series]."""
+        limits, update = self._limits, baselines.layout.update_of
+        zeros, rms = baselines.row.zero_frac[update], baselines.row.rms[update]
+        moved = (rms > 0) | (baselines.value("seen")[update] > 0)
+        nearly_all = still & moved & (zeros > limits.unchanged)
+        if any_of(nearly_all) and nearly_all.sum() >= limits.share_of_matrices * num_weights:
+            return nearly_all
+        half = still & (baselines.zero_start[update] <= limits.at_first)
+        enough = half.sum() >= max(limits.least_matrices, limits.half_of_matrices * num_weights)
+        return half if enough else np.zeros_like(still)
 
     def _told(
         self, frame: Frame, baselines: Baselines, mask: Bools, streaks: Streaks
@@ -209,7 +235,7 @@ class Precision:
                 )
             ]
         if fell < self._limits.scale_octaves and not (scale < 1.0 and fell > 0):
-            return []
+            return self._unheeded(frame, scale)
         return [
             run_finding(
                 frame,
@@ -220,6 +246,32 @@ class Precision:
                 value=scale,
                 baseline=2.0**largest,
                 score=fell,
+            )
+        ]
+
+    def _unheeded(self, frame: Frame, scale: float) -> list[Finding]:
+        """Steps that were skipped while the scale, which should have, did not come down."""
+        rows, limits = self._limits.scale_rows, self._limits
+        if scale < self._last_scale:
+            self._skips = []
+        self._last_scale = scale
+        self._row += 1
+        self._skips = [(row, step) for row, step in self._skips if row > self._row - rows]
+        if not frame.flags & FrameFlag.SKIPPED:
+            return []
+        self._skips.append((self._row, frame.step))
+        if len(self._skips) < limits.unheeded:
+            return []
+        return [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind="precision_overflow",
+                severity=Severity.WARNING,
+                statistic="unheeded",
+                value=scale,
+                score=float(len(self._skips)),
+                onset_step=self._skips[0][1],
             )
         ]
 
@@ -245,6 +297,7 @@ class Precision:
             "scales": self._scales.state(),
             "rate": self._largest_rate,
             "skipped": [self._skipped, self._skipped_since, int(self._stepped)],
+            "unheeded": [self._row, self._last_scale, *(list(pair) for pair in self._skips)],
         }
 
     def restore(self, state: State) -> None:
@@ -256,3 +309,6 @@ class Precision:
         self._largest_rate = float(state["rate"])
         self._skipped, self._skipped_since, stepped = (int(n) for n in state["skipped"])
         self._stepped = bool(stepped)
+        row, last_scale, *skips = state["unheeded"]
+        self._row, self._last_scale = int(row), float(last_scale)
+        self._skips = [(int(row), int(step)) for row, step in skips]

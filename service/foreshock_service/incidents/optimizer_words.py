@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from foreshock_service.domain.incidents import Incident
-from foreshock_service.incidents.phrases import number, place, plain, subject, times
+from foreshock_service.incidents.phrases import number, pair, place, plain, subject, times
 
 
 def large_update(incident: Incident) -> str:
@@ -14,6 +14,8 @@ def large_update(incident: Incident) -> str:
         return place(incident, "update")
     if incident.evidence.get("cause") == "overwritten":
         return _overwritten(incident)
+    if incident.evidence.get("cause") == "climbs":
+        return _climbing_rate(incident)
     ratio = number(incident, "ratio")
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
         return f"Updates of {incident.group or 'the weights'} left their baseline"
@@ -39,6 +41,14 @@ def _overwritten(incident: Incident) -> str:
     return (
         f"Updates overwrite the weights from step {incident.onset_step}: "
         f"a few of them replace what was learned{size}"
+    )
+
+
+def _climbing_rate(incident: Incident) -> str:
+    size = f" (from {pair(incident)})" if number(incident, "baseline") else ""
+    return (
+        "The learning rate climbs by the same factor on each step since step "
+        f"{incident.onset_step}{size}"
     )
 
 
@@ -84,6 +94,11 @@ def _held_down(incident: Incident) -> str:
     if cause == "gone" and value is not None and baseline is not None:
         return (
             f"The learning rate is gone {since}: it fell from {plain(baseline)} to {plain(value)}"
+        )
+    if cause == "worn" and value is not None and baseline is not None:
+        return (
+            f"The learning rate has worn away {since}: it was {plain(baseline)} and is "
+            f"{plain(value)}, though the loss has more to learn"
         )
     if cause == "momentum":
         return f"Updates of {of} have no momentum any more {since}"
@@ -139,6 +154,11 @@ def overflow(incident: Incident) -> str:
         return (
             f"All steps are skipped since step {incident.onset_step}: "
             f"gradients overflow at a loss scale of{scale}"
+        )
+    if incident.evidence.get("statistic") == "unheeded":
+        return (
+            f"Steps are skipped again and again since step {incident.onset_step}: "
+            f"the loss scale stays at{scale}, at which gradients overflow"
         )
     if incident.evidence.get("statistic") == "share_outside":
         name = incident.evidence.get("number_format")

@@ -41,3 +41,11 @@ def place(incident: Incident, what: str) -> str:
         f"The {what} of {incident.group or 'one layer'} stands{size} {side} its usual place "
         f"among the others from step {incident.onset_step}"
     )
+
+
+def pair(incident: Incident) -> str:
+    """From what it was to what it is."""
+    start, value = number(incident, "baseline"), number(incident, "value")
+    if start is None or value is None:
+        return "its level"
+    return f"{plain(start)} to {plain(value)}"
