@@ -284,10 +284,79 @@ def never_reached(num_matrices: int = 4) -> Trace:
 
 
 def skipped_steps(num_rows: int = 16, first: int = FIRST) -> Trace:
-    """Loss scaling skips all steps of some rows, at a scale that stays."""
+    """Loss scaling skips all steps of some rows, and halves its scale after each fourth."""
     trace = healthy(120)
-    trace.scalars["loss_scale"] = np.full(120, 512.0)
+    skipped = np.clip(np.arange(120) - first + 1, 0, num_rows)
+    trace.scalars["loss_scale"] = 4096.0 * np.power(0.5, skipped // 4, dtype=np.float64)
     trace.flags[first : first + num_rows] |= int(FrameFlag.SKIPPED)
+    return trace
+
+
+def unheeded_overflows(*, every: int = 3, lowers: bool = False) -> Trace:
+    """From a row on loss scaling skips each third step; whether its scale comes down for it."""
+    trace, rows = healthy(140), np.arange(140)
+    skipped = (rows >= FIRST) & (rows % every == 0)
+    trace.flags[skipped] |= int(FrameFlag.SKIPPED)
+    # It is tried again at once, as a scaler does whose growth interval is a row.
+    trace.scalars["loss_scale"] = np.where(skipped & lowers, 2.0**15, 2.0**16)
+    return trace
+
+
+def half_rounded_updates(*, num_matrices: int = 13, zeros: float = 0.6) -> Trace:
+    """From a row on more than half of the elements of matrices do not change any more."""
+    trace = small_updates(120)
+    for name in trace.names("update")[:num_matrices]:
+        trace.put(name, "zero_frac", zeros, slice(FIRST, None))
+    return trace
+
+
+def worn_rate(*, share: float = 0.9) -> Trace:
+    """A schedule takes a tenth of the learning rate on each row, and the loss stays at two."""
+    trace, rows = small_updates(260), np.arange(260)
+    trace.scalars["lr"] = 1e-3 * np.power(share, rows, dtype=np.float64)
+    trace.scalars["loss"] = 2.2 + np.random.default_rng(5).normal(0, 0.05, 260)
+    return trace
+
+
+def climbing_rate(*, factor: float = 1.03, level_rows: int = 0) -> Trace:
+    """The learning rate rises by the same factor on each row, from one on that may come late."""
+    trace = healthy(200)
+    rows = np.clip(np.arange(200) - level_rows, 0, None)
+    trace.scalars["lr"] = 1e-3 * np.power(factor, rows, dtype=np.float64)
+    return trace
+
+
+def larger_input(*, factor: float = 6.0, first: int = FIRST) -> Trace:
+    """What the first layer puts out is six times as large, its weight as before."""
+    trace = healthy(160)
+    trace.scale(FIRST_LAYER, factor, first)
+    return trace
+
+
+def climbing_loss(*, factor: float = 1.03) -> Trace:
+    """The loss rises by 3 % a row from the first one on, and the gradient norm with it."""
+    trace, rows = healthy(120), np.arange(120)
+    noise = np.exp(np.random.default_rng(8).normal(0, 0.05, 120))
+    trace.scalars["loss"] = 5.0 * np.power(factor, rows, dtype=np.float64) * noise
+    trace.scalars["grad_norm"] = np.power(factor, rows / 2, dtype=np.float64)
+    return trace
+
+
+def boundless_loss(*, gathers: bool = True) -> Trace:
+    """A loss falls below nought ever faster, or ever more slowly, and an output grows with it."""
+    trace, rows = healthy(200), np.clip(np.arange(200) - FIRST, 0, None)
+    fall = np.exp(rows / 40) - 1 if gathers else 8 * np.log1p(rows / 10)
+    trace.scalars["loss"] = 2.0 - fall + np.random.default_rng(9).normal(0, 0.03, 200)
+    trace.scale("activation:head", np.exp2(rows / 30))
+    return trace
+
+
+def vanished_at_once() -> Trace:
+    """All gradients are 2000 times smaller from one row to the next, the loss stays."""
+    trace = healthy(160)
+    trace.scalars["loss"] = 2.2 + np.random.default_rng(5).normal(0, 0.05, 160)
+    for name in trace.names("gradient"):
+        trace.scale(name, 5e-4, 100)
     return trace
 
 
@@ -341,7 +410,7 @@ def _risen_loss() -> Trace:
 
 
 def lifted_losses(
-    rises: Iterable[tuple[int, float]] = ((150, 0.9), (220, 0.9)), num_rows: int = 5
+    rises: Iterable[tuple[int, float]] = ((150, 0.9), (220, 0.9)), num_rows: int = 7
 ) -> Trace:
     """From a row on some losses are larger by as much, in a noise of which none stands out."""
     trace = healthy(300)
@@ -405,9 +474,11 @@ def decaying_weights(share: float = 0.9) -> Trace:
 
 
 def rarely_measured_collapse() -> Trace:
-    """A layer that is measured on every fourth row answers every sample alike from row 44 on."""
+    """Of activations that are measured on every fourth row one answers every sample alike from row
+    44 on."""
     trace, name = collapsed_batch(), f"activation:{LAYER}"
-    trace.stats[np.arange(120) % 4 != 0, trace.index(name)] = np.nan
+    for other in trace.names("activation"):
+        trace.stats[np.arange(120) % 4 != 0, trace.index(other)] = np.nan
     trace.put(name, "batch_std", 0.5, slice(0, 44, 4))
     trace.put(name, "batch_std", 1e-4, slice(44, None, 4))
     return trace
@@ -478,6 +549,7 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "growth": _growing_weight,
     "steady": rising_gradient,
     "spike": _spiking_gradient,
+    "inputs": larger_input,
     "lone": lonely_update,
     "optimizer_health": lost_rate,
     "stopped": stopped_weight,
@@ -502,6 +574,7 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "runaway": runaway_values,
     "plateau": stuck_loss,
     "loss": _risen_loss,
+    "climb": climbing_loss,
     "windfall": too_easy_data,
     "cliff": fallen_loss,
 }

@@ -88,3 +88,10 @@ def test_a_young_run_that_learns_the_mean_answer_is_quiet() -> None:
     assert told_by("collapse", trace) == []
     trace.put(ACTIVATION, "batch_std", 0.2 * size, slice(20, None))
     assert names_of(told_by("collapse", trace), trace) == [ACTIVATION]
+
+
+def test_an_expert_that_gets_one_sample_has_nothing_to_tell_apart() -> None:
+    """It is measured where it was used, and the others on each row."""
+    trace = collapsed_batch()
+    trace.stats[np.arange(120) % 3 != 0, trace.index(ACTIVATION)] = np.nan
+    assert told_by("collapse", trace) == []

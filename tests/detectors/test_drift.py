@@ -84,3 +84,11 @@ def test_margins_of_a_finished_task_are_quiet() -> None:
 def test_a_run_without_log_z_is_quiet() -> None:
     """What is not logged does not drift."""
     assert told_by("drift", healthy(400)) == []
+
+
+def test_margins_that_gather_pace_are_told() -> None:
+    """A classifier that is sure of itself grows them ever more slowly."""
+    trace = _with_log_z(2.0 + 0.5 * np.exp(ROWS / 60))
+    trace.scalars["loss"] = 0.02 + 5.0 * np.exp(-ROWS / 15)
+    found = told_by("drift", trace)
+    assert [f.kind for f in found[:1]] == ["output_logit_drift"]

@@ -12,11 +12,14 @@ from foreshock_service.pipeline.session import DetectionSession
 
 from tests.detectors.faults import (
     FAULTS,
+    boundless_loss,
+    climbing_rate,
     creeping_rate,
     decaying_weights,
     doubtful_weight,
     easy_loss,
     gone_rate,
+    half_rounded_updates,
     jumping_activation,
     left_out_weight,
     lifted_losses,
@@ -25,6 +28,9 @@ from tests.detectors.faults import (
     skipped_steps,
     stale_table,
     sunk_logits,
+    unheeded_overflows,
+    vanished_at_once,
+    worn_rate,
     zero_gradients,
 )
 from tests.detectors.traces import Trace, healthy, only, renamed, told_by
@@ -92,6 +98,8 @@ def _restarted_after_every_row(detector: str, trace: Trace) -> list[Finding]:
     ("detector", "fault"),
     [
         ("rate", gone_rate),
+        ("rate", worn_rate),
+        ("rate", climbing_rate),
         ("updates", creeping_rate),
         ("fading", decaying_weights),
         ("collapse", rarely_measured_collapse),
@@ -99,6 +107,10 @@ def _restarted_after_every_row(detector: str, trace: Trace) -> list[Finding]:
         ("vanishing", never_reached),
         ("unreached", zero_gradients),
         ("precision", skipped_steps),
+        ("precision", unheeded_overflows),
+        ("precision", half_rounded_updates),
+        ("vanishing", vanished_at_once),
+        ("runaway", boundless_loss),
         ("loss", lifted_losses),
         ("identity", doubtful_weight),
         ("drift", sunk_logits),
@@ -139,7 +151,7 @@ def test_scaling_the_gradients_changes_no_finding(detector: str) -> None:
     assert _told(told_by(detector, trace)) == _told(_plain(detector)) != []
 
 
-ASK_FOR_THE_START = ("early", "epsilon", "formats", "plateau")
+ASK_FOR_THE_START = ("climb", "early", "epsilon", "formats", "plateau")
 
 
 @pytest.mark.parametrize("detector", [name for name in DETECTORS if name not in ASK_FOR_THE_START])

@@ -231,3 +231,19 @@ def test_a_weight_with_nan_in_it_is_left_to_others() -> None:
     trace.put(WEIGHT, "nan_count", 3, slice(FIRST, None))
     assert told_by("identity", trace) == []
     assert opened(trace)[0].kind == "non_finite"
+
+
+@pytest.mark.parametrize(("num_weights", "is_told"), [(1, True), (2, False)])
+def test_two_of_three_weights_at_once_are_no_fault_of_memory(
+    num_weights: int, is_told: bool
+) -> None:
+    """Of a small network too: somebody prunes it, or loads another."""
+    trace = small_updates(120)
+    for weight in trace.names("weight")[3:]:
+        module = weight.removeprefix("weight:").removesuffix(".weight")
+        trace.drop(f"activation:{module}")
+        for kind in ("gradient", "weight", "update"):
+            trace.drop(f"{kind}:{module}.weight")
+    for name in trace.names("weight")[:num_weights]:
+        trace.scale(name, 0.5, FIRST)
+    assert bool(told_by("identity", trace)) is is_told

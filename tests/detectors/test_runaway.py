@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.detectors.faults import FIRST, runaway_values
+from tests.detectors.faults import FIRST, boundless_loss, runaway_values
 from tests.detectors.traces import changes_of, healthy, names_of, told_by
 
 
@@ -57,4 +57,27 @@ def test_a_loss_below_nought_has_no_octaves() -> None:
     """And breaks the count."""
     trace = runaway_values()
     trace.scalars["loss"] *= -1.0
+    assert told_by("runaway", trace) == []
+
+
+def test_a_loss_without_a_bound_is_told_by_its_output() -> None:
+    """It falls ever faster below nought, and the logits grow: it pays to pull them apart."""
+    trace = boundless_loss()
+    (finding,) = told_by("runaway", trace)
+    assert (finding.kind, finding.severity) == ("output_logit_drift", "warning")
+    assert names_of([finding], trace) == ["activation:head"]
+    told = [c.sentence for c in changes_of(trace) if "it has no bound" in c.sentence]
+    assert told[0].startswith("The outputs of head grow from step")
+
+
+def test_a_density_that_is_learned_is_quiet() -> None:
+    """Its loss may go below nought as well, and slows down."""
+    assert told_by("runaway", boundless_loss(gathers=False)) == []
+
+
+def test_a_model_that_returns_its_loss_has_no_output() -> None:
+    """A single number is no logit."""
+    trace = boundless_loss()
+    trace.put("activation:head", "mean", trace.scalars["loss"], slice(None))
+    trace.put("activation:head", "std", 0.0, slice(None))
     assert told_by("runaway", trace) == []

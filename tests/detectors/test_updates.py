@@ -222,3 +222,11 @@ def test_steps_as_long_as_a_search_finds_have_no_usual_size(optimizer: str, told
     trace = _scaled(np.where(np.arange(200) >= 120, 16.0, 1.0))
     trace.facts = RunFacts(optimizer=optimizer)
     assert bool([*told_by("updates", trace), *told_by("shift", trace)]) == told
+
+
+@pytest.mark.parametrize("optimizer", ["Yogi", "AdaBelief", "Adan", "SignSGD", "SOAP", "Lion"])
+def test_relatives_of_adam_move_by_about_one_rate_too(optimizer: str) -> None:
+    """A thousandth of it moves nothing."""
+    trace = _without_progress(_sizes_of(small_updates(), 1e-6))
+    trace.scalars["lr"], trace.facts = np.full(200, 1e-3), RunFacts(optimizer=optimizer)
+    assert [f.kind for f in told_by("updates", trace)] == ["update_too_small"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from foreshock_service.incidents.verdict import sentence
 
-from tests.detectors.faults import GRADIENT, LAYER, WEIGHT, idle, never_reached
+from tests.detectors.faults import GRADIENT, LAYER, WEIGHT, idle, never_reached, vanished_at_once
 from tests.detectors.traces import Trace, healthy, names_of, opened, told_by
 
 
@@ -110,7 +110,7 @@ def test_gradients_that_all_vanish_under_a_loss_with_more_to_learn_are_told() ->
         "warning",
         None,
     )
-    assert (incident.onset_step, incident.opened_step) == (200, 223)
+    assert (incident.onset_step, incident.opened_step) == (200, 207)
     left = incident.evidence["ratio"]
     assert sentence(incident).startswith(
         f"The median gradient has fallen to {left:.3g} of its size since step 200"
@@ -172,7 +172,7 @@ def test_rows_without_gradients_do_not_count() -> None:
         trace.stats[1::2, trace.index(name), :] = np.nan
     (incident,) = opened(trace)
     assert (incident.kind, incident.group) == ("vanishing_gradient", None)
-    assert (incident.onset_step, incident.opened_step) == (200, 246)
+    assert (incident.onset_step, incident.opened_step) == (200, 214)
 
 
 def test_a_branch_that_has_not_opened_yet_is_not_dead() -> None:
@@ -202,3 +202,19 @@ def test_half_of_the_units_that_lived_must_die(share: float, is_dead: bool) -> N
     trace.put(f"activation:{LAYER}", "inactive_unit_frac", 0.5, slice(0, 60))
     trace.put(f"activation:{LAYER}", "inactive_unit_frac", share, slice(60, None))
     assert bool(told_by("vanishing", trace)) is is_dead
+
+
+def test_gradients_that_vanish_from_one_row_to_the_next_need_eight_rows() -> None:
+    """No network converges within a step."""
+    (finding,) = told_by("vanishing", vanished_at_once())
+    assert (finding.kind, finding.series) == ("vanishing_gradient", None)
+    assert (finding.onset_step, finding.step) == (100, 107)
+
+
+def test_gradients_that_vanish_within_some_rows_need_24() -> None:
+    """They may come back."""
+    trace = vanished_at_once()
+    for number, name in enumerate(trace.names("gradient")):
+        trace.scale(name, np.where(np.arange(160) < 100 + number % 3, 1.0, 1 / 64))
+        trace.scale(name, np.where(np.arange(160) == 100, 16.0, 1.0))
+    assert [f.step for f in told_by("vanishing", trace) if f.series is None] != [107]

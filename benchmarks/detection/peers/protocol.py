@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
-
 from foreshock_service.detectors.layout import Layout, layout_of
 from foreshock_service.detectors.row import Row, row_of
 from foreshock_service.domain.frames import Frame

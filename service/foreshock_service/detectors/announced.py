@@ -41,6 +41,7 @@ BEGIN_ANEW: Final[Mapping[str, tuple[str, ...]]] = {
     "loss": (),
     "spike": (),
     "plateau": (),
+    "inputs": (),
     "lone": (),
     "updates": ("learned",),
     "shift": (),

@@ -6,7 +6,8 @@ added to every sample (a bias, a large mean) lowers the share too, but seldom by
 
 A network learns the mean answer before it tells samples apart: on the first 100 rows of a run the
 spread itself must have fallen to half, and of a deepest activation 60 rows are waited for, of which
-none counts on which the loss falls.
+none counts on which the loss falls. An activation that was there on less than half of the
+measured rows is that of an expert, which may have got one sample.
 
 Needs the statistic `batch_std`; without it nothing is said. Normalising layers are not exempt: they
 divide by the spread over the units of one sample, not over the batch.
@@ -49,6 +50,9 @@ class CollapseThresholds(Thresholds):
         0.5, "share", "of the spread at the start must be lost on those, whatever the mean does"
     )
     output_rows: int = threshold(60, "rows", "so long must an output be below on those")
+    used: float = threshold(
+        0.5, "share", "of the measured rows: what is used on fewer is an expert", guard=True
+    )
 
 
 class Collapse:
@@ -85,6 +89,9 @@ class Collapse:
             holds[activations] &= spreads < self._limits.young_spread * start["spread"][activations]
         young = layout.is_output & (baselines.num_rows <= self._limits.young_rows)
         holds &= ~young | (not baselines.progress.falls)
+        # An expert that gets one sample has nothing to tell apart.
+        seen = baselines.value("seen")
+        holds &= seen >= self._limits.used * np.max(seen[activations])
         self._collapsed.update(layout, holds=holds, measured=np.isfinite(share), step=frame.step)
         lasting = self._collapsed.lasting_or_rare(self._limits.rows)
         lasting &= ~young | self._collapsed.lasting_or_rare(self._limits.output_rows)

@@ -10,7 +10,8 @@ Or it lies by more than 2 below its start and below nought on 8 rows, whatever t
 margins that grow make it larger, and a z-loss takes it to nought and no further.
 
 A classifier's log Z grows as it becomes sure of its answers: then its loss falls, or, once the loss
-is below a tenth of its start, the margins grow without a use for them, like the logarithm of time.
+is below a tenth of its start, the margins grow without a use for them, like the logarithm of time,
+and never further by 1.3 times in each third of 96 rows than in the one before.
 
 Names the deepest output.
 Source: Chowdhery et al. 2022 (PaLM, z-loss 1e-4 log^2 Z) and Wortsman et al. 2023 for the drift.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -50,6 +52,9 @@ class DriftThresholds(Thresholds):
     )
     sure_share: float = threshold(
         0.1, "share", "of the first losses: below it, a classifier is only sure", guard=True
+    )
+    gathers: float = threshold(
+        1.3, "times", "the move of the third before: no classifier's, as it gets sure of itself"
     )
     start_rows: int = threshold(10, "rows", "losses, and log Z, that make the start")
     sunk: float = threshold(2.0, "value", "log Z below its start, and below nought")
@@ -93,7 +98,7 @@ class Drift:
         moved = abs(now - then)
         useless = baselines.progress.is_unbounded or (
             loss_then - loss_now < self._limits.gain * max(start - loss_then, 0.0)
-            and loss_now > self._limits.sure_share * start
+            and (loss_now > self._limits.sure_share * start or self._gathers_pace())
         )
         keeps_pace = abs(now - halfway) > 0.5 * moved
         if not (
@@ -109,6 +114,14 @@ class Drift:
         if self._rows < self._limits.rows:
             return []
         return self._told(frame, baselines, now, then, self._since)
+
+    def _gathers_pace(self) -> bool:
+        """Whether log Z has moved further in each third of the window than in the one before."""
+        values, rows = self._log_z.values(), self._limits.level_rows
+        last = len(values) - rows
+        marks = [median(values[i : i + rows]) for i in (0, last // 3, 2 * last // 3, last)]
+        moves = [abs(after - before) for before, after in pairwise(marks)]
+        return all(after > self._limits.gathers * before > 0 for before, after in pairwise(moves))
 
     def _sinks(self, frame: Frame, log_z: float) -> bool:
         """Whether log Z has lain far below its start, and below nought, for long enough."""

@@ -88,7 +88,7 @@ class IdentityThresholds(Thresholds):
     global_share: float = threshold(
         0.5, "share", "of the matrices at once is a checkpoint or a new start", guard=True
     )
-    global_least: int = threshold(3, "count", "tensors at once that are always judged", guard=True)
+    global_least: int = threshold(1, "count", "tensors at once that are always judged", guard=True)
     rewritten: float = threshold(
         1.2, "times", "its update: what moves a weight further is not the optimizer", guard=True
     )

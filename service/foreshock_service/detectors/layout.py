@@ -141,3 +141,15 @@ def _is_attention_logit(series: Series) -> bool:
         and any(word in name for word in _ATTENTION)
         and any(word in name for word in _LOGITS)
     )
+
+
+def weights_of_modules(layout: Layout) -> Indices:
+    """The index of the weight of each activation's own module, -1 without one [series]."""
+    place = {name: i for i, (kind, name) in enumerate(layout.keys) if kind == "weight"}
+    return np.array(
+        [
+            place.get(f"{name}.weight", -1) if kind == "activation" else -1
+            for kind, name in layout.keys
+        ],
+        np.int64,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from foreshock_service.detectors.cliff import Cliff
+from foreshock_service.detectors.climb import Climb
 from foreshock_service.detectors.collapse import Collapse
 from foreshock_service.detectors.drift import Drift
 from foreshock_service.detectors.early import Early
@@ -15,6 +16,7 @@ from foreshock_service.detectors.formats import Formats
 from foreshock_service.detectors.grid import Grid
 from foreshock_service.detectors.growth import Growth
 from foreshock_service.detectors.identity import Identity
+from foreshock_service.detectors.inputs import Inputs
 from foreshock_service.detectors.lone import Lone
 from foreshock_service.detectors.loss import Loss
 from foreshock_service.detectors.massive import Massive
@@ -49,6 +51,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "growth": Growth,
     "steady": Steady,
     "spike": Spike,
+    "inputs": Inputs,
     "lone": Lone,
     "optimizer_health": OptimizerHealth,
     "stopped": Stopped,
@@ -73,6 +76,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "runaway": Runaway,
     "plateau": Plateau,
     "loss": Loss,
+    "climb": Climb,
     "windfall": Windfall,
     "cliff": Cliff,
 }

@@ -6,7 +6,7 @@ a weight that is logged once a rank (`rank0/...`, `rank1/...`) differs between r
 difference is a fault: a process that missed an update, other random numbers, a broken link.
 
 Ranks that take local steps part on purpose and meet again. So 2 rows are enough only of ranks that
-had the same weights on 8 rows before; others must be apart for 24 rows. Both must last twice as
+had the same weights on 8 rows before; others must be apart for 16 rows. Both must last twice as
 long as any time apart that ended.
 
 Names the weights that differ most.
@@ -43,7 +43,7 @@ class ReplicasThresholds(Thresholds):
     slack: float = threshold(0.002, "share", "ranks whose rms differ by more no longer agree")
     rows: int = threshold(2, "rows", "so long must they differ")
     settled_rows: int = threshold(8, "rows", "that ranks were alike for, which then should stay so")
-    unsettled_rows: int = threshold(24, "rows", "so long must others differ", guard=True)
+    unsettled_rows: int = threshold(16, "rows", "so long must others differ", guard=True)
     longest: float = threshold(
         2.0, "times", "as long as any time that ranks were apart for and met again", guard=True
     )

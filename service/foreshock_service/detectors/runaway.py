@@ -1,8 +1,12 @@
-"""Runaway: outputs and the loss grow together, and keep their pace.
+"""Runaway: outputs grow without end, and the loss with them, or below nought for want of a bound.
 
-`explosion`, a warning: within 48 rows the level of the loss (the median of 8) and a deepest
-activation have both grown by 2 octaves, and in each half of them by 0.75, on 3 rows; and the loss
-stands above all of its first 16. Names the output.
+- `explosion`, a warning: within 48 rows the level of the loss (the median of 8) and a deepest
+  activation have both grown by 2 octaves, and in each half of them by 0.75, on 3 rows; and the loss
+  stands above all of its first 16. Names the output.
+- `output_logit_drift`, a warning: a deepest activation has grown by half an octave in each half of
+  48 rows, on 3 rows, while a loss that was positive lies further below nought than it began above
+  it, and falls ever faster. There is more to gain from what grows than there was to learn: a loss
+  without a lower bound. That of a density has none either, but falls ever more slowly.
 
 An estimate that is made from itself has no bound where it is worth more than it stands for: values
 with a discount of one and more, targets that are copies of the network. `growth` waits until the
@@ -14,7 +18,7 @@ Source: ours; Sutton and Barto 2018, section 11.3, for values that diverge.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +43,9 @@ class RunawayThresholds(Thresholds):
     window_rows: int = threshold(48, "rows", "over which both must have grown")
     octaves: float = threshold(2.0, "octaves", "growth of the loss and of an output over them")
     half_octaves: float = threshold(0.75, "octaves", "and in each half of them")
+    unbounded_half_octaves: float = threshold(
+        0.5, "octaves", "growth of an output in each half of them, under a loss without a bound"
+    )
     rows: int = threshold(3, "rows", "so long must it last")
     level_rows: int = threshold(8, "rows", "losses that make a level")
     start_rows: int = threshold(16, "rows", "losses that the level must have passed")
@@ -70,13 +77,16 @@ class Runaway:
             self._largest = max(self._largest, loss)
         self._recent.add(loss)
         level = self._recent.median()
-        size = float(np.fmax.reduce(baselines.value("fast")[outputs]))
-        if level <= 0 or not math.isfinite(size):
+        # A single number is the loss itself, that of a model that returns it.
+        outputs = outputs[baselines.row.std[outputs] != 0]
+        size = float(np.fmax.reduce(baselines.value("fast")[outputs], initial=-math.inf))
+        if not math.isfinite(size):
             self._forget()
             return []
-        self._losses.add(math.log2(level))
+        self._losses.add(level)
         self._sizes.add(size)
-        if level <= self._largest or not (self._grows(self._losses) and self._grows(self._sizes)):
+        is_unbounded = baselines.progress.is_unbounded
+        if not self._runs_away(level, is_unbounded=is_unbounded):
             self._rows = 0
             return []
         if self._rows == 0:
@@ -91,7 +101,7 @@ class Runaway:
             which,
             order=-baselines.value("fast"),
             detector=NAME,
-            kind="explosion",
+            kind="output_logit_drift" if is_unbounded else "explosion",
             severity=Severity.WARNING,
             statistic="rms",
             value=np.exp2(baselines.value("fast")),
@@ -100,16 +110,20 @@ class Runaway:
             since=np.full(which.size, self._since),
         )
 
-    def _grows(self, window: Window) -> bool:
-        if len(window) < window.size:
+    def _runs_away(self, level: float, *, is_unbounded: bool) -> bool:
+        if len(self._losses) < self._losses.size:
             return False
-        values = window.values()
-        then, halfway, now = values[0], values[len(values) // 2], values[-1]
-        half = self._limits.half_octaves
-        return now - then > self._limits.octaves and min(halfway - then, now - halfway) > half
+        limits, sizes = self._limits, _halves(self._sizes)
+        if is_unbounded:
+            slower, faster = _halves(self._losses)
+            return min(sizes) > limits.unbounded_half_octaves and faster < slower < 0
+        if level <= self._largest or min(self._losses.values()) <= 0:
+            return False
+        losses = _halves(self._losses, math.log2)
+        grow = min(sum(losses), sum(sizes)) > limits.octaves
+        return grow and min(*losses, *sizes) > limits.half_octaves
 
     def _forget(self) -> None:
-        """A loss at nought or below has no octaves."""
         self._losses.restore([])
         self._sizes.restore([])
         self._rows = 0
@@ -131,3 +145,10 @@ class Runaway:
         num_first, largest, rows, since = state["numbers"]
         self._num_first, self._largest = int(num_first), float(largest)
         self._rows, self._since = int(rows), int(since)
+
+
+def _halves(window: Window, measure: Callable[[float], float] = float) -> tuple[float, float]:
+    """How much a full window has grown in its first half, and since."""
+    values = window.values()
+    then, halfway, now = (measure(values[i]) for i in (0, len(values) // 2, -1))
+    return halfway - then, now - halfway

@@ -18,11 +18,15 @@ from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
+OF_ADAM_FAMILY: Final = (
+    "adam", "amsgrad", "adabelief", "adan", "adopt", "lamb", "lion", "muon", "rmsprop", "signsgd",
+    "signum", "soap", "tiger", "yogi",
+)  # fmt: skip
+"""Optimizers whose updates are about as large as the rate."""
 OF_THEIR_OWN_SIZE: Final = (
-    "adam", "amsgrad", "lamb", "lion", "muon", "rmsprop", "adagrad", "adafactor", "prodigy",
+    *OF_ADAM_FAMILY, "adafactor", "adagrad", "novograd", "prodigy", "rprop", "shampoo", "sophia",
 )  # fmt: skip
 """Optimizers that divide by the size of the gradient, so that no gradient makes updates grow."""
-
 
 BY_LINE_SEARCH: Final = ("lbfgs",)
 """Optimizers whose steps are as long as a search along a line finds: of any size."""

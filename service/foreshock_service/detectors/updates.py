@@ -38,6 +38,7 @@ from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
+    OF_ADAM_FAMILY,
     GradientLevels,
     LoggedRate,
     MedianUpdate,
@@ -55,7 +56,6 @@ NAME: Final = "updates"
 
 BEYOND: Final = 1.1
 """Times the largest rate of the warm-up: updates at such a rate are no measure of usual ones."""
-OF_ADAM_FAMILY: Final = ("adam", "lion", "muon", "lamb", "rmsprop")
 OF_THE_WEIGHT: Final = ("muon", "lamb")
 """Of that family, those whose updates have the size of the matrix or of the weight."""
 

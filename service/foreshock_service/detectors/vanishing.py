@@ -9,8 +9,9 @@
 - `vanishing_gradient`, from the start: the gradients of 3 matrices and a quarter of them have been
   exactly zero on each of 24 rows since the first, while others live. A path that is cut.
 - `vanishing_gradient`, of all (a warning): the median gradient is 8 octaves below its slow centre
-  on 24 rows, though the loss keeps half of its level of a hundred rows ago and a tenth of its
-  first, and still differs from batch to batch. Converging takes the loss along, or its noise.
+  on 24 rows, or on 8 if three quarters of them were not on the row before, though the loss keeps
+  half of its level of a hundred rows ago and a tenth of its first, and still differs from batch to
+  batch. Converging takes the loss along, or its noise.
 - `dead_units`: 85 % of an activation's elements are zero, and 70 % of those that were not at the
   start, or half of its units are inactive, and half of those that were not, on 20 rows. Half zeros
   is what a ReLU does; nothing but zeros is too much from the first row on, unless the module's own
@@ -25,6 +26,7 @@ ratios of 1e-5 because sound deep networks reach 1e-4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -33,7 +35,7 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import START_ROWS, Baselines
 from foreshock_service.detectors.emit import fall_of_all, series_findings
-from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, Indices, Layout
+from foreshock_service.detectors.layout import ACTIVATION, GRADIENT, weights_of_modules
 from foreshock_service.detectors.pauses import Pauses
 from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
@@ -71,6 +73,9 @@ class VanishingThresholds(Thresholds):
     all_octaves: float = threshold(
         8.0, "octaves", "the median gradient below its slow centre, while the loss stays"
     )
+    all_rows: int = threshold(
+        8, "rows", "so long must that last, if none of them was so small on the row before"
+    )
     dead_rows: int = threshold(20, "rows", "so long must units be dead")
     dead_zeros: float = threshold(0.85, "share", "of an activation's elements are zero")
     dead_zeros_of_living: float = threshold(
@@ -93,9 +98,10 @@ class Vanishing:
         self._small = Streaks()
         self._zero = Pauses()
         self._never = Streaks()
-        self._all_rows, self._all_since = 0, 0
+        self._all_rows, self._all_since, self._all_last = 0, 0, math.nan
+        self._all_at_once = False
         self._dead = Streaks()
-        self._weights = PerLayout(_weights_of_modules)
+        self._weights = PerLayout(weights_of_modules)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -113,13 +119,17 @@ class Vanishing:
             return []
         fell = any_of(growth < -limits.all_octaves)
         fall = -middle(growth[known]) if fell else 0.0
+        last, self._all_last = self._all_last, fall
         if fall <= limits.all_octaves or not baselines.progress.is_stuck:
             self._all_rows = 0
             return []
         if self._all_rows == 0:
             self._all_since = frame.step
+            # None was small on the row before, and no more than a quarter is not now.
+            others = lower_quartile(-growth[known])
+            self._all_at_once = last == 0.0 and others > limits.all_octaves
         self._all_rows += 1
-        if self._all_rows < limits.depth_rows:
+        if self._all_rows < (limits.all_rows if self._all_at_once else limits.depth_rows):
             return []
         logs = baselines.logs()[matrices]
         size = middle(logs[known])
@@ -265,7 +275,7 @@ class Vanishing:
             "small": self._small.state(),
             "zero": self._zero.state(),
             "never": self._never.state(),
-            "all": [self._all_rows, self._all_since],
+            "all": [self._all_rows, self._all_since, self._all_last, int(self._all_at_once)],
             "dead": self._dead.state(),
         }
 
@@ -274,17 +284,6 @@ class Vanishing:
         self._small.restore(state["small"])
         self._zero.restore(state["zero"])
         self._never.restore(state["never"])
-        self._all_rows, self._all_since = (int(n) for n in state["all"])
+        rows, since, self._all_last, at_once = state["all"]
+        self._all_rows, self._all_since, self._all_at_once = int(rows), int(since), bool(at_once)
         self._dead.restore(state["dead"])
-
-
-def _weights_of_modules(layout: Layout) -> Indices:
-    """The index of the weight of each activation's own module, -1 without one [series]."""
-    place = {name: i for i, (kind, name) in enumerate(layout.keys) if kind == "weight"}
-    return np.array(
-        [
-            place.get(f"{name}.weight", -1) if kind == "activation" else -1
-            for kind, name in layout.keys
-        ],
-        np.int64,
-    )

@@ -8,7 +8,7 @@ from typing import Final
 from foreshock_service.domain.incidents import Incident, State, Transition
 from foreshock_service.incidents import optimizer_words, silent_client_words
 from foreshock_service.incidents.names import whose
-from foreshock_service.incidents.phrases import number, place, plain, subject, times
+from foreshock_service.incidents.phrases import number, pair, place, plain, subject, times
 
 
 def sentence(incident: Incident, transition: Transition | None = None) -> str:
@@ -148,9 +148,9 @@ def _gradient(incident: Incident) -> str:
 
 def _eased(incident: Incident) -> str:
     if incident.evidence["eased"] == "at once":
-        return f"The loss fell from {_pair(incident)} at once at step {incident.onset_step}"
+        return f"The loss fell from {pair(incident)} at once at step {incident.onset_step}"
     return (
-        f"The loss fell from {_pair(incident)} within a few steps before step "
+        f"The loss fell from {pair(incident)} within a few steps before step "
         f"{incident.opened_step}, and the gradients with it"
     )
 
@@ -158,6 +158,11 @@ def _eased(incident: Incident) -> str:
 def _batch(incident: Incident) -> str:
     if incident.evidence.get("eased"):
         return f"{_eased(incident)}: the data have become too easy"
+    if incident.evidence.get("statistic") == "input_size":
+        return (
+            f"The input of {subject(incident)}, the first layer, has changed its size since step "
+            f"{incident.onset_step} (output over weight from {pair(incident)})"
+        )
     ratio = number(incident, "ratio")
     size = "" if ratio is None else f" {times(ratio)}"
     first = f" at {incident.group}, the first layer" if incident.group else ""
@@ -168,7 +173,7 @@ def _batch(incident: Incident) -> str:
 
 
 def _loss_spike(incident: Incident) -> str:
-    return f"The loss jumped from {_pair(incident)} at step {incident.onset_step}{_with(incident)}"
+    return f"The loss jumped from {pair(incident)} at step {incident.onset_step}{_with(incident)}"
 
 
 def _divergence(incident: Incident) -> str:
@@ -181,7 +186,7 @@ def _divergence(incident: Incident) -> str:
         )
     return (
         f"The loss left its course at step {incident.onset_step} and has not come back "
-        f"(from {_pair(incident)}){_with(incident)}"
+        f"(from {pair(incident)}){_with(incident)}"
     )
 
 
@@ -287,11 +292,16 @@ def _drift(incident: Incident) -> str:
     if incident.evidence.get("detector") == "offset":
         return (
             f"The outputs of {subject(incident)} run away from zero together from step "
-            f"{incident.onset_step} (from {_pair(incident)}), and do not differ more for it"
+            f"{incident.onset_step} (from {pair(incident)}), and do not differ more for it"
+        )
+    if incident.evidence.get("detector") == "runaway":
+        return (
+            f"The outputs of {subject(incident)} grow from step {incident.onset_step} "
+            f"(from {pair(incident)}), and the loss falls below nought with them: it has no bound"
         )
     return (
         f"The level of the output logits drifts from step {incident.onset_step} "
-        f"(log Z from {_pair(incident)})"
+        f"(log Z from {pair(incident)})"
     )
 
 
@@ -361,13 +371,6 @@ def _with(incident: Incident) -> str:
 def _peak(incident: Incident) -> str:
     ratio = number(incident, "ratio")
     return "" if ratio is None or ratio <= 1 else f" (now {times(ratio)})"
-
-
-def _pair(incident: Incident) -> str:
-    start, value = number(incident, "baseline"), number(incident, "value")
-    if start is None or value is None:
-        return "its level"
-    return f"{plain(start)} to {plain(value)}"
 
 
 def _steps(count: int) -> str:
