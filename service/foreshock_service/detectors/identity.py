@@ -11,7 +11,7 @@ row.
   within an octave. Its moments or its rate were written; or, of a client that counts what happens
   between two steps as an update, the weight.
 - Corruption is critical when the weight changed by a quarter or more.
-- Quiet: the first 8 rows, which are learned from; rows that do not follow their predecessor step by
+- Quiet: the first 24 rows, which are learned from; rows that do not follow their predecessor step by
   step (gaps, restarts, sampled logs); weights that habitually do so (clipped, averaged) after the
   first time; and half or more of the matrices at once, or half of all weights by any more than
   their update, which is a checkpoint, a new initialisation or an outer step and not a fault of
@@ -74,7 +74,7 @@ class IdentityThresholds(Thresholds):
         10.0, "times", "the allowed change: no run is in the habit of more", guard=True
     )
     lately_rows: int = threshold(4, "rows", "the newest, which are no habit yet", guard=True)
-    first_rows: int = threshold(8, "rows", "rows of a weight before it is judged")
+    first_rows: int = threshold(24, "rows", "rows of a weight before it is judged")
     critical_share: float = threshold(
         0.25, "share", "a change by so much of the weight is critical"
     )
