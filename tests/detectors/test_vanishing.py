@@ -136,12 +136,12 @@ def _shrinking() -> Trace:
 
 
 def test_units_that_die_are_found_against_the_start() -> None:
-    """From half zeros to nearly all, on twenty rows."""
+    """From half zeros to nearly all, on fifteen rows."""
     trace = healthy(120)
     trace.put("activation:blocks.1.mlp.up", "zero_frac", 0.5, slice(0, 60))
     trace.put("activation:blocks.1.mlp.up", "zero_frac", 0.97, slice(60, None))
     (incident,) = opened(trace)
-    assert (incident.kind, incident.onset_step, incident.opened_step) == ("dead_units", 60, 79)
+    assert (incident.kind, incident.onset_step, incident.opened_step) == ("dead_units", 60, 74)
     assert incident.group == "blocks.1.mlp.up"
 
 
@@ -158,7 +158,7 @@ def test_nothing_but_zeros_from_the_first_row_on_is_told() -> None:
     trace = healthy(80)
     trace.put("activation:blocks.1.mlp.up", "zero_frac", 1.0, slice(None))
     (incident,) = opened(trace)
-    assert (incident.kind, incident.opened_step) == ("dead_units", 19)
+    assert (incident.kind, incident.opened_step) == ("dead_units", 14)
     assert sentence(incident).startswith(
         "blocks.1.mlp.up has put out nothing but zeros since step 0"
     )

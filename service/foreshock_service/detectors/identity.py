@@ -11,14 +11,14 @@ row.
   within an octave. Its moments or its rate were written; or, of a client that counts what happens
   between two steps as an update, the weight.
 - Corruption is critical when the weight changed by a quarter or more.
-- Quiet: the first 24 rows, which are learned from; rows that do not follow their predecessor step by
-  step (gaps, restarts, sampled logs); weights that habitually do so (clipped, averaged) after the
-  first time; and half or more of the matrices at once, or half of all weights by any more than
-  their update, which is a checkpoint, a new initialisation or an outer step and not a fault of
-  memory: the loss tells whether it did harm. Where a weight has moved by more than its update
-  before, and not all weights at once, something else than the optimizer writes them, and one must
-  leap 3 times as far, and 3 times 10 allowances where they did so on 4 rows. The newest 4 rows are
-  no habit yet: a fault may grow.
+- Quiet: the first 24 rows, which are learned from; rows that do not follow their predecessor step
+  by step (gaps, restarts, sampled logs); weights that habitually do so (clipped, averaged) after
+  the first time; and more than half of the matrices at once, two at the least, or half of all
+  weights by any more than their update, which is a checkpoint, a new initialisation or an outer
+  step and not a fault of memory: the loss tells whether it did harm. Where a weight has moved by
+  more than its update before, and not all weights at once, something else than the optimizer writes
+  them, and one must leap 3 times as far, and 3 times 10 allowances where they did so on 4 rows. The
+  newest 4 rows are no habit yet: a fault may grow.
 
 Source: the identity is arithmetic; the slack covers statistics that were rounded to 10 bits.
 """

@@ -4,7 +4,7 @@ B is the median of the last 20 losses, sigma the robust spread around a line thr
 progress the fall from the run's first losses to its best level. A row is damaged if the loss is
 above B by more than max(6 sigma, 15 % of |B|), by 30 % of the progress, and by more than the run's
 own tail (1.5 times the largest excursion that passed by itself). 10 % of the progress is enough on
-a row whose gradient norm is 3 times its median of 47 rows. What a warm restart does to a loss is no
+a row whose gradient norm is twice its median of 47 rows. What a warm restart does to a loss is no
 damage, nor is that of a critic which comes back towards nought (`loss_context`).
 
 Where noise hides single rows, a median of 8 that undoes 70 % of the progress is damage as well: by
@@ -69,7 +69,7 @@ class LossThresholds(Thresholds):
     confirmed_share: float = threshold(
         0.1, "share", "of all progress is enough, where the gradient norm has leapt as well"
     )
-    leapt_norm: float = threshold(3.0, "times", "its median of 47 rows: a norm that has leapt")
+    leapt_norm: float = threshold(2.0, "times", "its median of 47 rows: a norm that has leapt")
     tail_factor: float = threshold(
         1.5, "times", "and above the largest excursion that passed by itself"
     )

@@ -13,7 +13,7 @@
   half of its level of a hundred rows ago and a tenth of its first, and still differs from batch to
   batch. Converging takes the loss along, or its noise.
 - `dead_units`: 85 % of an activation's elements are zero, and 70 % of those that were not at the
-  start, or half of its units are inactive, and half of those that were not, on 20 rows. Half zeros
+  start, or half of its units are inactive, and half of those that were not, on 15 rows. Half zeros
   is what a ReLU does; nothing but zeros is too much from the first row on, unless the module's own
   weight is exactly zero and may still open: its gradient is not zero.
 
@@ -76,7 +76,7 @@ class VanishingThresholds(Thresholds):
     all_rows: int = threshold(
         8, "rows", "so long must that last, if none of them was so small on the row before"
     )
-    dead_rows: int = threshold(20, "rows", "so long must units be dead")
+    dead_rows: int = threshold(15, "rows", "so long must units be dead")
     dead_zeros: float = threshold(0.85, "share", "of an activation's elements are zero")
     dead_zeros_of_living: float = threshold(
         0.7, "share", "and so many of those that were not, when the run began"
