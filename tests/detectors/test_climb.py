@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.detectors.faults import climbing_loss
-from tests.detectors.traces import told_by
+from tests.detectors.traces import changes_of, told_by
 
 
 def test_a_loss_that_rises_from_the_start_is_critical() -> None:
@@ -15,6 +15,13 @@ def test_a_loss_that_rises_from_the_start_is_critical() -> None:
     assert (finding.kind, finding.severity, finding.series) == ("divergence", "critical", None)
     assert finding.onset_step == 0
     assert finding.step == 49
+
+
+def test_the_sentence_says_that_nothing_was_learned() -> None:
+    """From which level to which."""
+    told = [c.sentence for c in changes_of(climbing_loss()) if c.transition == "opened"]
+    assert told[0].startswith("The loss has risen since step 0 (from ")
+    assert "nothing has been learned" in told[0]
 
 
 def test_without_a_gradient_norm_it_is_told_as_well() -> None:

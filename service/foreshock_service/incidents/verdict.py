@@ -184,6 +184,11 @@ def _divergence(incident: Incident) -> str:
             f"The learning rate is negative{size} since step {incident.onset_step}: "
             "every step now climbs the loss"
         )
+    if incident.evidence.get("detector") == "climb":
+        return (
+            f"The loss has risen since step {incident.onset_step} (from {pair(incident)}), and "
+            f"nothing has been learned{_with(incident)}"
+        )
     return (
         f"The loss left its course at step {incident.onset_step} and has not come back "
         f"(from {pair(incident)}){_with(incident)}"
