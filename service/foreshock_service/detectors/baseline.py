@@ -273,9 +273,7 @@ class Baselines:
             limit[young] = np.inf
         residual = np.minimum(np.maximum(logs - v["centre"], -limit), limit)
         share = 1.0 / (count + 1.0)
-        weight = np.maximum(share, 1.0 / CENTRE_ROWS)
-        if who is not True:
-            weight *= who
+        weight = who * np.maximum(share, 1.0 / CENTRE_ROWS)
         # Mean absolute deviation to standard deviation of a normal: sqrt(pi / 2). The same of a
         # difference of two: another sqrt(2) less.
         v["scale"] += weight * (1.2533 * np.abs(residual) - v["scale"])
@@ -283,9 +281,7 @@ class Baselines:
         v["noise"] += weight * (0.8862 * step - v["noise"])
         v["centre"] += weight * residual
         bounded = v["centre"] + residual
-        weight = np.maximum(share, 1.0 / SLOW_ROWS)
-        if who is not True:
-            weight *= who
+        weight = who * np.maximum(share, 1.0 / SLOW_ROWS)
         v["slow"] += weight * (bounded - v["slow"])
         level = np.where(young, logs, bounded) if any_young else bounded
         np.fmax(v["peak"], level, out=v["peak"], where=who)

@@ -59,8 +59,7 @@ class Climb:
         loss, norm, limits = frame.scalars.get("loss"), frame.scalars.get("grad_norm"), self._limits
         if self._over or loss is None or not math.isfinite(loss):
             return []
-        joined = self._rows == 0 and frame.step > limits.first_step
-        self._over = joined or loss <= 0 or baselines.is_game
+        self._over = loss <= 0 or baselines.is_game or baselines.is_joined(limits.first_step)
         if self._over:
             return []
         if self._rows == 0:
