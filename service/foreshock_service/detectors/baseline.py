@@ -17,6 +17,7 @@ a few arrays, so a row costs microseconds per thousand series, and a restart los
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -46,6 +47,8 @@ SCALE_FLOOR: Final = 0.02
 """In octaves (1.4 %): below it the scale is rounding, and dividing by it would be a false alarm."""
 WINSOR_SCALES: Final = 4.0
 
+NOBODY: Final[Bools] = np.zeros(0, np.bool_)
+
 _LEARNED: Final = ("count", "centre", "scale", "slow", "noise", "last", "start", "peak")
 _FIELDS: Final = (*_LEARNED, "seen", "fast", "middle")
 _PLAIN_FIELDS: Final = ("zero_count", "zero_start", "unit_start")
@@ -68,8 +71,9 @@ class Baselines:
         self._schema: SeriesSchema | None = None
         self._values: dict[str, Floats] = {name: np.zeros((2, 0)) for name in _FIELDS}
         self._plain: dict[str, Floats] = {name: np.zeros(0) for name in _PLAIN_FIELDS}
-        self._frozen: Bools = np.zeros(0, np.bool_)
+        self._frozen: Bools = NOBODY
         self._derived: dict[str, Any] = {}
+        self._above: dict[tuple[str, int], Floats] = {}
         self._first_step = 0
         self.num_rows = 0
         self.is_game = False
@@ -78,7 +82,7 @@ class Baselines:
 
     def read(self, frame: Frame) -> Row:
         """Take a frame up without learning from it; series are matched by kind and name."""
-        self._derived = {}
+        self._forget_row()
         if self.num_rows == 0:
             self._first_step = frame.step
         self.is_game = self.is_game or is_game(frame.scalars)
@@ -119,15 +123,17 @@ class Baselines:
 
     def deviation(self, channel: int = RMS) -> Floats:
         """Octaves above the centre [series]; NaN while a series is unknown or not measured."""
+        return self._above_average("centre", channel)
+
+    def largest_deviation(self) -> float:
+        """Of all series: most rows have none that is far, and then no rule needs to look."""
         return self.once(
-            f"deviation {channel}", lambda: self.logs(channel) - self.value("centre", channel)
+            "largest deviation", lambda: float(np.fmax.reduce(self.deviation(), initial=-math.inf))
         )
 
     def growth(self, channel: int = RMS) -> Floats:
         """Octaves above the slow centre [series]."""
-        return self.once(
-            f"growth {channel}", lambda: self.logs(channel) - self.value("slow", channel)
-        )
+        return self._above_average("slow", channel)
 
     def slope(self, channel: int = RMS) -> Floats:
         """Octaves a measured row, from the lag between the averages: n rows lag a ramp by n."""
@@ -153,16 +159,16 @@ class Baselines:
         """Measured rows behind `zero_start` and `unit_start`, at most START_ROWS [series]."""
         return self._plain["zero_count"]
 
-    def freeze(self, mask: Bools) -> None:
+    def freeze(self, mask: Bools | None) -> None:
         """Series that learn nothing until told otherwise, or an open incident becomes normal."""
-        self._frozen = mask.copy()
+        self._frozen = NOBODY if mask is None else mask.copy()
 
     def relearn(self, mask: Bools) -> None:
         """Let series move to a new normal fast, as young ones do: it changed on purpose."""
         count, peak = self._values["count"], self._values["peak"]
         np.copyto(count, np.minimum(count, YOUNG_ROWS), where=mask)
         np.copyto(peak, np.nan, where=mask)
-        self._derived = {}
+        self._forget_row()
 
     def accept(self, mask: Bools) -> None:
         """Take the levels of the newest rows for normal, and learn on as young ones do."""
@@ -182,7 +188,7 @@ class Baselines:
         self._follow(logs, known)
         self._learn_levels(logs, known & keep)
         self._learn_zeros(keep)
-        self._derived = {}
+        self._forget_row()
         self.num_rows += 1
 
     def snapshot(self) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -215,6 +221,19 @@ class Baselines:
         self._plain = {name: state["plain"][name].copy() for name in _PLAIN_FIELDS}
         self._schema = None
 
+    def _above_average(self, name: str, channel: int) -> Floats:
+        """The row's logs above a learned average; a dozen rules ask for it."""
+        found = self._above.get((name, channel))
+        if found is None:
+            found = self.logs(channel) - self.value(name, channel)
+            self._above[name, channel] = found
+        return found
+
+    def _forget_row(self) -> None:
+        """What was worked out from the row and the averages is out of date."""
+        self._derived = {}
+        self._above = {}
+
     def _align(self, layout: Layout) -> None:
         self.layout = layout
         if layout.keys == self._keys:
@@ -235,61 +254,70 @@ class Baselines:
         self._keys = layout.keys
 
     def _follow(self, logs: Floats, known: Bools) -> None:
+        """`fast` and `middle`; series that are not known take part with a weight of zero."""
         seen = self._values["seen"]
-        fresh = known & (seen == 0)
-        any_fresh, all_known = any_of(fresh), all_of(known)
-        count = seen + 1.0
-        share = 1.0 / count
+        fresh = seen == 0
+        all_known = all_of(known)
+        if any_of(fresh):
+            fresh &= known
+            for name in ("fast", "middle"):
+                np.copyto(self._values[name], logs, where=fresh)
+        seen += known
+        least = _least(seen)
         for name, rows in (("fast", FAST_ROWS), ("middle", CENTRE_ROWS)):
-            old = self._values[name]
-            if any_fresh:
-                np.copyto(old, logs, where=fresh)
-            step = logs - old
+            step = logs - self._values[name]
             if not all_known:
                 step[~known] = 0.0
-            step *= np.maximum(share, 1.0 / rows)
-            old += step
-        np.copyto(seen, count, where=True if all_known else known)
+            step *= _weight(seen, rows, least)
+            self._values[name] += step
 
     def _learn_levels(self, logs: Floats, learns: Bools) -> None:
         """Series that do not learn take part with a weight of zero, which is faster than a mask."""
         v = self._values
-        count = v["count"]
+        count, centre, scale, noise = v["count"], v["centre"], v["scale"], v["noise"]
         young = count < YOUNG_ROWS
         any_young = any_of(young)
-        first = learns & (count == 0) if any_young else young
-        if any_of(first):
-            for name in ("centre", "slow", "last"):
-                np.copyto(v[name], logs, where=first)
-            for name in ("scale", "noise"):
-                np.copyto(v[name], 0.0, where=first)
+        if any_young:
+            first = learns & (count == 0)
+            if any_of(first):
+                for name in ("centre", "slow", "last"):
+                    np.copyto(v[name], logs, where=first)
+                for name in ("scale", "noise"):
+                    np.copyto(v[name], 0.0, where=first)
         # On most rows all learn, and numpy is several times faster without a mask than with one.
         who: bool | Bools = True
         if not all_of(learns):
             who = learns
-            logs = np.where(learns, logs, v["centre"])
-        limit = WINSOR_SCALES * np.maximum(v["scale"], SCALE_FLOOR)
+            logs = np.where(learns, logs, centre)
+        limit = np.maximum(scale, SCALE_FLOOR)
+        limit *= WINSOR_SCALES
         if any_young:
             limit[young] = np.inf
-        residual = np.minimum(np.maximum(logs - v["centre"], -limit), limit)
-        share = 1.0 / (count + 1.0)
-        weight = who * np.maximum(share, 1.0 / CENTRE_ROWS)
+        residual = logs - centre
+        np.maximum(residual, -limit, out=residual)
+        np.minimum(residual, limit, out=residual)
+        count += who
+        least = _least(count)
+        weight = _weight(count, CENTRE_ROWS, least) * who
         # Mean absolute deviation to standard deviation of a normal: sqrt(pi / 2). The same of a
         # difference of two: another sqrt(2) less.
-        v["scale"] += weight * (1.2533 * np.abs(residual) - v["scale"])
-        step = np.minimum(np.abs(logs - v["last"]), limit)
-        v["noise"] += weight * (0.8862 * step - v["noise"])
-        v["centre"] += weight * residual
-        bounded = v["centre"] + residual
-        weight = who * np.maximum(share, 1.0 / SLOW_ROWS)
-        v["slow"] += weight * (bounded - v["slow"])
+        for average, factor, size in (
+            (scale, 1.2533, np.abs(residual)),
+            (noise, 0.8862, np.minimum(np.abs(logs - v["last"]), limit)),
+        ):
+            size *= factor
+            size -= average
+            size *= weight
+            average += size
+        centre += weight * residual
+        bounded = np.add(centre, residual, out=residual)
+        v["slow"] += _weight(count, SLOW_ROWS, least) * who * (bounded - v["slow"])
         level = np.where(young, logs, bounded) if any_young else bounded
         np.fmax(v["peak"], level, out=v["peak"], where=who)
         np.copyto(v["last"], logs, where=who)
-        count += who
-        starting = learns & (count <= START_ROWS)
+        starting = count <= START_ROWS
         if any_of(starting):
-            np.copyto(v["start"], v["centre"], where=starting)
+            np.copyto(v["start"], centre, where=starting & learns)
 
     def _learn_zeros(self, keep: Bools) -> None:
         young = keep & (self.zero_count < START_ROWS)
@@ -305,6 +333,18 @@ class Baselines:
             old = np.where(count == 0, values[which], old)
             self._plain[name][which] = old + (values[which] - old) / (count + 1)
         self._plain["zero_count"][which] = count + 1
+
+
+def _least(rows: Floats) -> float:
+    return float(np.minimum.reduce(rows, axis=None, initial=math.inf))
+
+
+def _weight(rows: Floats, num_rows: int, least: float) -> float | Floats:
+    """That of the newest of `rows` in an average over the last `num_rows` of them; `least` is the
+    smallest of `rows`, for on most rows all have as many, and then a number does."""
+    if least >= num_rows:
+        return 1.0 / num_rows
+    return np.asarray(1.0 / np.minimum(np.maximum(rows, 1.0), num_rows))
 
 
 def _placeholder(keys: tuple[tuple[str, str], ...]) -> SeriesSchema:

@@ -30,6 +30,8 @@ class BeyondAll:
         largest before and that is more than `least`, and `again` times what was told last. It is
         told then."""
         losses = self._losses.values()
+        if losses[-1] <= losses[0]:
+            return None  # As on half of all rows: no need to look for the largest.
         newest, before = losses[-self._num_newest :], losses[: -self._num_newest]
         if len(losses) < self._losses.size or min(newest) <= max(before):
             return None
@@ -42,7 +44,7 @@ class BeyondAll:
     @property
     def since(self) -> int:
         """The step of the first of the newest losses."""
-        return int(self._steps.values()[0])
+        return int(self._steps[0])
 
     def state(self) -> Any:
         """Everything that `restore` needs."""

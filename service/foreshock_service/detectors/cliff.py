@@ -67,7 +67,7 @@ class Cliff:
             return []
         self._input.follow(baselines)
         if len(self._losses) == self._losses.size:
-            self._least = min(self._least, self._losses.values()[0])
+            self._least = min(self._least, self._losses[0])
         self._losses.add(loss)
         self._steps.add(float(frame.step))
         if rate is not None and math.isfinite(rate):
@@ -90,7 +90,7 @@ class Cliff:
             kind="representation_collapse" if self._input.is_as_before() else "bad_batch",
             usual=median(before),
             level=median(newest),
-            onset_step=int(self._steps.values()[0]),
+            onset_step=int(self._steps[0]),
             evidence={"eased": "at once"},
         )
 

@@ -75,21 +75,19 @@ class Engine:
         self._leapt.update(
             baselines.layout, holds=leaps, measured=baselines.row.measured, step=frame.step
         )
-        hold = np.zeros(baselines.layout.num_series, np.bool_)
-        if findings:
-            hold[[f.series for f in findings if f.series is not None]] = True
+        named = [f.series for f in findings if f.series is not None]
+        hold = None
+        if named:
+            hold = np.zeros(baselines.layout.num_series, np.bool_)
+            hold[named] = True
         baselines.learn(hold)
         return findings
 
     def freeze(self, *, run: bool, series: set[str] | frozenset[str] = frozenset()) -> None:
         """Stop learning for the whole run, or for the series named `kind:name`, or for none."""
-        layout = self.baselines.layout
+        mask = self._named(series) if series else None
         if run:
-            mask = np.ones(layout.num_series, np.bool_)
-        elif series:
-            mask = self._named(series)
-        else:
-            mask = np.zeros(layout.num_series, np.bool_)
+            mask = np.ones(self.baselines.layout.num_series, np.bool_)
         self.baselines.freeze(mask)
 
     def accept(self, series: frozenset[str]) -> None:

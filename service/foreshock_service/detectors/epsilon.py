@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from foreshock.wire import FrameFlag
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
@@ -83,7 +82,7 @@ class Epsilon:
         if facts.eps is None or facts.eps <= 0 or not is_one_of(facts, _WITH_EPSILON):
             return []
         self._follow_loss(frame.scalars.get("loss"))
-        if frame.flags & FrameFlag.SKIPPED:
+        if frame.skipped:
             return []
         sizes = matrix_sizes(self._pairs.of(layout), baselines.row, None)
         if sizes is None:

@@ -37,6 +37,7 @@ from foreshock_service.domain.frames import Frame
 NAME: Final = "experts"
 
 _NOBODY: Final = np.zeros(0, np.int64)
+_NOT_ALL: Final = int(FrameFlag.THINNED | FrameFlag.SKIPPED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ class Experts:
         """Findings of this row."""
         layout, row = baselines.layout, baselines.row
         self._align(layout, frame.step)
-        if not self._groups or frame.flags & (FrameFlag.THINNED | FrameFlag.SKIPPED):
+        if not self._groups or int(frame.flags) & _NOT_ALL:
             return []
         alive = row.measured & ((row.rms > 0) | row.bad)
         if all_of(alive[self._members]) and not self._idle.running:

@@ -41,7 +41,7 @@ from foreshock_service.detectors.layout import ACTIVATION, WEIGHT, Indices
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import Bools, Floats, any_of, lower_quartile, middle
+from foreshock_service.detectors.row import Bools, Floats, all_of, any_of, lower_quartile, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
@@ -94,11 +94,12 @@ class Fading:
         level = baselines.value("fast")
         highest = self._highest["level"]
         settled = baselines.value("seen") >= START_ROWS
-        np.copyto(highest, level, where=settled & ~(level <= highest))
+        np.fmax(highest, level, out=highest, where=True if all_of(settled) else settled)
         fall = highest - level
         weights = layout.matrices[WEIGHT]
         outputs = NOTHING if baselines.progress.falls else self._hidden.of(layout)
         faded = np.zeros(layout.num_series, np.bool_)
+        any_faded = False
         for which, octaves, usual in (
             (weights, limits.weight_octaves, middle),
             (outputs, limits.activation_octaves, lower_quartile),
@@ -108,8 +109,9 @@ class Fading:
             if any_of(sinks):
                 common = usual(falls[np.isfinite(falls)])
                 faded[which] = sinks & ~(common > limits.common_share * falls)
+                any_faded = any_of(faded)
         found = self._all(frame, baselines, weights)
-        if any_of(faded) or self._fading.running:
+        if any_faded or self._fading.running:
             found += self._told(frame, baselines, faded, fall)
         return found
 

@@ -144,12 +144,11 @@ class Identity:
 
     def _remember(self, row: Row, weights: Indices) -> None:
         """A weight that was not measured on this row cannot be compared on the next."""
-        last, seen = self._last, row.measured[weights]
+        last, seen = self._last, row.measured
         all_seen = all_of(seen)
         for name, values in (("rms", row.rms), ("abs_max", row.abs_max), ("mean", row.mean)):
-            now = values[weights]
-            last[name][weights] = now if all_seen else np.where(seen, now, np.nan)
-        last["rows"][weights] = np.fmax(last["rows"][weights], 0.0) + seen
+            last[name] = values if all_seen else np.where(seen, values, np.nan)
+        last["rows"][weights] = np.fmax(last["rows"][weights], 0.0) + seen[weights]
 
     def _excess(self, baselines: Baselines, updates: float) -> Floats:
         """The largest of the three changes, in allowances of so many updates and the rounding; 0
@@ -205,11 +204,11 @@ class Identity:
         layout, row = baselines.layout, baselines.row
         nowhere = np.zeros(layout.num_series, np.bool_)
         deviation = baselines.deviation()
-        leaps = layout.kind_masks[UPDATE] & (deviation > self._limits.leap_octaves)
-        if not any_of(leaps):
+        if not baselines.largest_deviation() > self._limits.leap_octaves:
             return nowhere
         leaps = (
-            leaps
+            layout.kind_masks[UPDATE]
+            & (deviation > self._limits.leap_octaves)
             & layout.is_matrix
             & (baselines.value("count") >= self._limits.leap_first_rows)
             & (baselines.significance() > self._limits.leap_scales)

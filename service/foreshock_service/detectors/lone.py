@@ -301,11 +301,9 @@ class Lone:
             scale = np.where(rows > 0, scale, 0.0)
         weight = 1.0 / np.minimum(rows + 1.0, PLACE_ROWS)
         usual["log"][series] = usual_logs + weight * above
-        off, bound = (
-            np.where(rows > 0, np.abs(above), 0.0),
-            WINSOR_SCALES * np.maximum(scale, SCALE_FLOOR),
-        )
+        off, bound = np.abs(above), WINSOR_SCALES * np.maximum(scale, SCALE_FLOOR)
         if any_young:
+            off = np.where(rows > 0, off, 0.0)
             bound = np.where(young, np.inf, bound)
         # Mean absolute deviation to standard deviation of a normal: sqrt(pi / 2).
         usual["scale"][series] = scale + weight * (1.2533 * np.minimum(off, bound) - scale)

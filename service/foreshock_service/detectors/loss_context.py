@@ -68,7 +68,9 @@ class LossContext:
     def norm_leapt(self, factor: float) -> bool:
         """Whether the newest gradient norm is so many times the median of those before."""
         *before, newest = self._norms.values()[-NORMS_OF_A_LEAP:] or [math.nan]
-        return len(before) == NORMS_OF_A_LEAP - 1 and newest > factor * median(before)
+        if len(before) < NORMS_OF_A_LEAP - 1 or newest <= factor * min(before):
+            return False
+        return newest > factor * median(before)
 
     def game_ends(self, loss: float) -> bool:
         """Whether a loss below nought rises with gradients that get smaller."""

@@ -221,8 +221,8 @@ def _dense(log_rms: Floats, zero_frac: Floats) -> Floats:
 def _rise(levels: Floats) -> float:
     """Rise of a straight line from the first to the last of the levels."""
     place, place_squares = _places(levels.size)
-    product = float(((levels - levels.mean()) * place).sum())
-    return product / place_squares * (levels.size - 1)
+    # The depths are around their middle, so that the levels need not be.
+    return float(levels @ place) / place_squares * (levels.size - 1)
 
 
 def _straightness(levels: Floats) -> float:

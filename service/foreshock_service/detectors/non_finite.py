@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
-from foreshock.wire import FrameFlag
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
@@ -90,7 +89,7 @@ class NonFinite:
         layout, row = baselines.layout, baselines.row
         if bool((bad & layout.of_kind(ACTIVATION, WEIGHT, UPDATE)).any()):
             return False
-        if frame.flags & FrameFlag.SKIPPED:
+        if frame.skipped:
             return True
         if not self._scales:
             return False

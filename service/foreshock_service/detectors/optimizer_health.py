@@ -32,7 +32,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from foreshock.wire import FrameFlag
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
@@ -132,7 +131,7 @@ class OptimizerHealth:
         """Findings of this row."""
         layout, row = baselines.layout, baselines.row
         self._memory.align(layout)
-        if frame.flags & FrameFlag.SKIPPED:
+        if frame.skipped:
             return []
         rate = frame.scalars.get("lr")
         known_rate = rate is not None and rate > 0

@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from foreshock.wire import FrameFlag
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
@@ -257,7 +256,7 @@ class Precision:
         self._last_scale = scale
         self._row += 1
         self._skips = [(row, step) for row, step in self._skips if row > self._row - rows]
-        if not frame.flags & FrameFlag.SKIPPED:
+        if not frame.skipped:
             return []
         self._skips.append((self._row, frame.step))
         if len(self._skips) < limits.unheeded:
@@ -277,7 +276,7 @@ class Precision:
 
     def _is_skipped(self, frame: Frame) -> bool:
         """Whether loss scaling has skipped all steps for too long."""
-        if not frame.flags & FrameFlag.SKIPPED:
+        if not frame.skipped:
             self._skipped, self._stepped = 0, True
             return False
         if self._skipped == 0:

@@ -70,13 +70,10 @@ class Progress:
         if len(values) < ROWS:
             return False
         before, now = median(values[:LEVEL_ROWS]), median(values[-LEVEL_ROWS:])
-        if self.is_unbounded:
-            return False
-        first = self._start.values()
         fall = before - now
-        if fall <= max(OF_LEVEL * abs(before), OF_START * abs(median(first))):
+        if fall <= OF_LEVEL * abs(before) or fall <= OF_START * abs(self._start.median()):
             return False
-        return fall > SURE_ERRORS * _error_of_levels(values)
+        return not self.is_unbounded and fall > SURE_ERRORS * _error_of_levels(values)
 
     @property
     def is_unbounded(self) -> bool:

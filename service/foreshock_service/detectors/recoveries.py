@@ -62,8 +62,9 @@ class Recoveries:
     def _is_rise(self, level: float) -> bool:
         if 0 <= self._rows < RECOVERY_ROWS[1] or not math.isfinite(self._low):
             return False
-        needed = max(self._rise * self.progress, self._of_level * abs(self._low))
-        return self.progress > 0 and level - self._low > needed
+        if level - self._low <= self._of_level * abs(self._low):
+            return False
+        return level - self._low > self._rise * self.progress > 0
 
     def _follow(self, loss: float) -> None:
         self._rows += 1

@@ -110,12 +110,12 @@ def all_of(mask: Bools) -> bool:
 
 
 def middle(values: Floats) -> float:
-    """The median of finite values: a third of the time of numpy's, which looks for NaN first."""
-    half = values.size // 2
-    parted = np.partition(values, half)
+    """The median of finite values: a tenth of the time of numpy's, which looks for NaN first. To
+    sort them all takes less than to part them, up to a thousand."""
+    ordered, half = np.sort(values), values.size // 2
     if values.size % 2:
-        return float(parted[half])
-    return float(0.5 * (np.maximum.reduce(parted[:half]) + parted[half]))
+        return float(ordered[half])
+    return 0.5 * (float(ordered[half - 1]) + float(ordered[half]))
 
 
 def lower_quartile(values: Floats) -> float:
@@ -130,8 +130,9 @@ def row_of(frame: Frame, layout: Layout) -> Row:
     """
     table = frame.stats.T.astype(np.float64, order="C")
     column, num_series = layout.column, layout.num_series
-    absent = np.full(num_series, np.nan)
-    columns = {name: table[column[name]] if name in column else absent for name in _AS_SENT}
+    columns = {name: table[column[name]] for name in _AS_SENT if name in column}
+    if len(columns) < len(_AS_SENT):
+        columns = {**dict.fromkeys(_AS_SENT, np.full(num_series, np.nan)), **columns}
     mean, std, nan_count = columns["mean"], columns["std"], columns["nan_count"]
     measured = ~np.isnan(nan_count if "nan_count" in column else mean)
     flags = int(frame.flags) & _ALL_MEASURED
@@ -143,7 +144,7 @@ def row_of(frame: Frame, layout: Layout) -> Row:
     np.sqrt(mean * mean + std * std, out=values[0])
     np.maximum(np.abs(columns["min"]), np.abs(columns["max"]), out=values[1])
     bad_count = np.fmax(nan_count, 0.0) + np.fmax(columns["inf_count"], 0.0)
-    count = table[column["count"]] if "count" in column else absent
+    count = table[column["count"]] if "count" in column else np.full(num_series, np.nan)
     finite_count = np.maximum(count - bad_count, 0.0)
     # A value statistic of 0 finite elements says nothing; an Inf in one is a statistic lost.
     usable = np.isfinite(values)

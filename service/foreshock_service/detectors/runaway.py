@@ -105,8 +105,8 @@ class Runaway:
             severity=Severity.WARNING,
             statistic="rms",
             value=np.exp2(baselines.value("fast")),
-            baseline=np.full(which.size, 2.0 ** self._sizes.values()[0]),
-            score=np.full(which.size, size - self._sizes.values()[0]),
+            baseline=np.full(which.size, 2.0 ** self._sizes[0]),
+            score=np.full(which.size, size - self._sizes[0]),
             since=np.full(which.size, self._since),
         )
 

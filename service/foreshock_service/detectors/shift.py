@@ -106,13 +106,15 @@ class Shift:
         if num < latest:
             return []
         if num > latest:
-            self._largest = max(self._largest, self._sizes.values()[-latest - 1])
+            self._largest = max(self._largest, self._sizes[-latest - 1])
         shift = self._since(num - latest, limits.octaves)
         if shift is not None:
             shift = self._since(num - latest, limits.octaves, self._least(rate))
         slow = rate is not None and num == latest + limits.slow_rows
         if shift is None and slow and not self._learning_explains(baselines):
-            shift = self._since(0, limits.slow_octaves, self._least(rate))
+            shift = self._since(0, limits.slow_octaves)
+            if shift is not None:
+                shift = self._since(0, limits.slow_octaves, self._least(rate))
         if shift is None:
             return []
         level, usual, step = shift

@@ -160,9 +160,9 @@ class Spike:
         return True, found + self._gradient_findings(frame, baselines, leading)
 
     def _jumps(self, baselines: Baselines, kind: int, octaves: float) -> Bools:
+        if not baselines.largest_deviation() > octaves:
+            return np.zeros(baselines.layout.num_series, np.bool_)
         far = baselines.layout.kind_masks[kind] & (baselines.deviation() > octaves)
-        if not any_of(far):
-            return far
         return np.asarray(
             far
             & (baselines.value("count") >= self._limits.first_rows)

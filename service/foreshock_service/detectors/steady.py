@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from foreshock.wire import FrameFlag
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import by_size_then_flow, series_findings
@@ -68,7 +67,7 @@ class Steady:
         matrices = layout.matrices[GRADIENT]
         now, last = row.rms[matrices], rise["last"][matrices]
         there = now > 0
-        if frame.flags & FrameFlag.SKIPPED or not any_of(there):
+        if frame.skipped or not any_of(there):
             return []
         rises = there & (now > limits.kept * last)
         rows = np.where(rises, np.fmax(rise["rows"][matrices], 0.0) + 1.0, 0.0)

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from foreshock.wire import FrameFlag
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
@@ -88,7 +87,7 @@ class Stopped:
         """Matrices that get a gradient and are in no optimizer."""
         layout, row = baselines.layout, baselines.row
         left_out = self._in_no_optimizer.of(layout)
-        if not any_of(left_out) or frame.flags & FrameFlag.SKIPPED:
+        if not any_of(left_out) or frame.skipped:
             return []
         holds = left_out & (row.rms > 0)
         self._left_out.update(layout, holds=holds, measured=row.measured, step=frame.step)
@@ -143,7 +142,7 @@ class Stopped:
 
     def _rest(self, frame: Frame, has_gradients: bool) -> list[Finding]:
         """A row on which nothing moves."""
-        if not has_gradients or frame.flags & FrameFlag.SKIPPED:
+        if not has_gradients or frame.skipped:
             return []
         if self._resting == 0:
             self._resting_since = frame.step

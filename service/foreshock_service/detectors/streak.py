@@ -30,8 +30,10 @@ class Streaks:
         """Count a row; series that were not measured keep their count."""
         self.align(layout)
         self._measured = measured
+        if not self._running and not any_of(holds):
+            return
         holds = measured & holds
-        if not any_of(holds) and not self._running:
+        if not self._running and not any_of(holds):
             return
         begun = holds & (self.rows == 0)
         self.since[begun] = step

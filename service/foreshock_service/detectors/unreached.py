@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from foreshock.wire import FrameFlag
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding, series_findings
@@ -69,7 +68,7 @@ class Unreached:
         layout, row = baselines.layout, baselines.row
         matrices = layout.matrices[GRADIENT]
         there = row.measured[matrices]
-        if frame.flags & FrameFlag.SKIPPED or not any_of(there):
+        if frame.skipped or not any_of(there):
             return []
         self._had.align(layout)
         had = np.fmax(self._had["rows"][matrices], 0.0)

@@ -128,7 +128,7 @@ class GradientLevels:
         if math.isfinite(update.gradient):
             self._rows.add(update.gradient)
         elif len(self._rows):
-            self._rows.add(self._rows.values()[-1])
+            self._rows.add(self._rows[-1])
 
     def explain(self, rise: float, start: int, end: int) -> bool:
         """Whether the gradients, by the mean square of the newest 16 rows over that of the rows

@@ -72,7 +72,7 @@ class Windfall:
         self._input.follow(baselines)
         limits, size = self._limits, self._limits.sudden_rows + self._limits.before_rows
         if len(self._losses) == size:
-            self._smallest = min(self._smallest, self._losses.values()[0])
+            self._smallest = min(self._smallest, self._losses[0])
         self._losses.add(loss)
         self._norms.add(norm)
         losses, norms = self._losses.values(), self._norms.values()

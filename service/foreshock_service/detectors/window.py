@@ -26,6 +26,9 @@ class Window:
     def __len__(self) -> int:
         return len(self._values)
 
+    def __getitem__(self, place: int) -> float:
+        return self._values[place]
+
     @property
     def size(self) -> int:
         """How many values it holds at the most."""
@@ -90,5 +93,5 @@ def centre_and_sigma(values: Sequence[float]) -> tuple[float, float]:
     # A robust slope: medians of the two halves, whose middles lie half the window apart.
     slope = (median(values[half:]) - median(values[:half])) / (size / 2)
     # Sorted once for both: what lies on either side of the middle is in order already.
-    residual = sorted(value - slope * i for i, value in enumerate(values))
+    residual = sorted([value - slope * i for i, value in enumerate(values)])
     return centre, spread(residual, median(residual))
