@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -207,6 +210,48 @@ def test_an_update_that_is_due_now_and_then_is_that_of_one_step(attach: Attach) 
     means = transport.statistic("update", "0.bias", "mean")
     assert [means[0], means[2]] == pytest.approx([-0.25, -0.25])
     assert np.isnan([means[1], means[3]]).all()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_update_is_what_the_outermost_step_made_of_the_weight(
+    attach: Attach, fails: bool
+) -> None:
+    """An optimizer that calls its base's `step` and then moves the weights on: PyTorch runs hooks
+    around both, once the base has been used by itself. A step that raises spoils no later one."""
+
+    class Shrinking(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            loss = super().step(closure)
+            with torch.no_grad():
+                for parameter in self.param_groups[0]["params"]:
+                    parameter.mul_(0.5)
+            if fails and len(steps) == 1:
+                steps.append(1)
+                raise ArithmeticError
+            return loss
+
+    steps: list[int] = []
+    torch.manual_seed(0)
+    torch.optim.SGD(perceptron().parameters(), lr=0.1)
+    model = perceptron()
+    optimizer = Shrinking(model.parameters(), lr=0.1)
+    watch, transport = attach(model, optimizer)
+    for index in range(4):
+        optimizer.zero_grad()
+        loss_of(model, index).backward()
+        before = model.get_parameter("0.weight").detach().clone()
+        with contextlib.suppress(ArithmeticError):
+            optimizer.step()
+        steps.append(index)
+        watch.step()
+    watch.close()
+    weight = model.get_parameter("0.weight")
+    assert _received(transport, "update", "0.weight", 3) == pytest.approx(
+        _moments(weight - before), rel=1e-5
+    )
+    assert _received(transport, "weight", "0.weight", 3) == pytest.approx(
+        _moments(weight), rel=1e-5
+    )
 
 
 def test_an_observed_tensor_is_a_series_with_its_gradient(attach: Attach) -> None:

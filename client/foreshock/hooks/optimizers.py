@@ -79,6 +79,9 @@ class OptimizerHooks:
         self._ready: set[_Watched] = set()
         self._fresh: set[int] = set()
         """Optimizers, by id, whose last step was measured: its copies are the weights of now."""
+        self._depth: dict[int, int] = {}
+        """How many calls of `step` an optimizer, by id, is in: PyTorch runs the hooks around each
+        class's, and a subclass may call that of its base and then move the weights on."""
         self._found_inf: list[torch.Tensor] = []
         self.has_every_gradient = True
         """False once there was a gradient without statistics, a sparse or complex one."""
@@ -108,8 +111,10 @@ class OptimizerHooks:
 
     def begin(self) -> None:
         """A training step begins: what `grads_ready` has marked was of the step before, which a
-        loss scaler may have skipped without a word to the optimizer."""
+        loss scaler may have skipped without a word to the optimizer. No `step` is under way but
+        one that raised an exception."""
         self._ready.clear()
+        self._depth.clear()
 
     def grads_ready(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Measure the gradients of an optimizer's parameters now, or those of all parameters."""
@@ -129,7 +134,12 @@ class OptimizerHooks:
     def _before(
         self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        self._guard.run("step", self._before_step, optimizer)
+        inside = self._depth.get(id(optimizer), 0)
+        if inside:
+            self._depth[id(optimizer)] = inside + 1
+            return None
+        self._guard.run("step", self._before_step, optimizer)  # which may end the training step
+        self._depth[id(optimizer)] = 1
         with_closure = _closure_of(args, kwargs) is not None
         if self._update_every:
             self._guard.run("update", self._remember, optimizer, with_closure)
@@ -156,6 +166,10 @@ class OptimizerHooks:
         return (args[0], measured, *args[2:]), kwargs
 
     def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        inside = self._depth.pop(id(optimizer), 1) - 1
+        if inside:
+            self._depth[id(optimizer)] = inside
+            return
         self._guard.run("weight", self._weights_of, optimizer)
         self._guard.run("step", self._after_step, optimizer)
 
