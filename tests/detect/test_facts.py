@@ -59,3 +59,9 @@ def test_the_number_format_is_read_from_the_configuration(
 ) -> None:
     """By the keys and words that Hugging Face, Lightning, Accelerate and PyTorch use."""
     assert facts_of({"config": config}).number_format == name
+
+
+def test_of_several_optimizers_all_classes_are_known() -> None:
+    """Each once: then nobody says whose a matrix is."""
+    info = {"optimizers": [{"class": name} for name in ("SGD", "AdamW", "SGD")] + [3]}
+    assert facts_of(info).optimizer == "SGD and AdamW"

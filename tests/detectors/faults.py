@@ -200,11 +200,11 @@ def on_a_grid(num_tensors: int = 3, *, steps: int = 7) -> Trace:
     return trace
 
 
-def rising_gradient(*, num_rows: int = 60, straight: bool = True) -> Trace:
+def rising_gradient(*, num_rows: int = 60, straight: bool = True, first: int = 0) -> Trace:
     """The gradient of a layer rises on each of some rows: by its first size, or by a sixteenth."""
     trace = healthy(120)
     trace.scalars["loss"] = 2.0 + 0.1 * np.sin(np.arange(120))
-    rows = np.clip(np.arange(120), 0, num_rows)
+    rows = np.clip(np.arange(120) - first, 0, num_rows)
     size = 1.0 + rows if straight else 1.0625**rows
     trace.put(GRADIENT, "std", 1e-3 * size, slice(None))
     trace.put(GRADIENT, "mean", 0.0, slice(None))
@@ -540,6 +540,47 @@ def stale_table() -> Trace:
     return trace
 
 
+def risen_norm(factor: float = 3.0, *, of: str = "") -> Trace:
+    """All gradients, or one of them, are three times as large from row 140 on."""
+    trace = healthy(200)
+    for name in trace.names("gradient"):
+        if of in ("", name):
+            trace.scale(name, factor, 140)
+    return trace
+
+
+def outlier_weight(factor: float = 2.5, first: int = 150) -> Trace:
+    """The largest element of a weight is a multiple of what it was, and its rms is not."""
+    trace = healthy(200)
+    for statistic, side in (("min", -4.0), ("max", 4.0)):
+        size = trace.stats[first, trace.index(WEIGHT), 2]
+        trace.put(WEIGHT, statistic, side * factor * size, slice(first, None))
+    return trace
+
+
+def clipped_updates(optimizer: str = "SGD") -> Trace:
+    """All updates are a third of what they were from row 140 on, and the gradients are not."""
+    trace = healthy(200)
+    trace.facts = RunFacts(optimizer=optimizer)
+    trace.scalars["lr"] = np.full(200, 0.1)
+    for name in trace.names("update"):
+        trace.scale(name, 1 / 3, 140)
+    return trace
+
+
+def softmax_twice(lowest: float = 2.55, spread: float = 3.0) -> Trace:
+    """A loss that goes from log 32, for the 32 units of the head, to where a softmax of
+    probabilities ends, and logits that it drives apart."""
+    trace, rows = healthy(160), np.arange(160)
+    rng = np.random.default_rng(4)
+    start = float(np.log(32.0))
+    trace.scalars["loss"] = (
+        lowest + (start - lowest) * np.exp(-rows / 40) + rng.uniform(0, 0.01, 160)
+    )
+    trace.put("activation:head", "batch_std", np.minimum(spread, 0.05 * rows), slice(None))
+    return trace
+
+
 FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "non_finite": _not_a_number,
     "identity": corrupt_weight,
@@ -549,9 +590,12 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "growth": _growing_weight,
     "steady": rising_gradient,
     "spike": _spiking_gradient,
+    "swell": risen_norm,
     "inputs": larger_input,
     "lone": lonely_update,
+    "outliers": outlier_weight,
     "optimizer_health": lost_rate,
+    "clipped": clipped_updates,
     "stopped": stopped_weight,
     "epsilon": tiny_gradients,
     "updates": grown_updates,
@@ -573,6 +617,7 @@ FAULTS: Final[dict[str, Callable[[], Trace]]] = {
     "offset": running_outputs,
     "runaway": runaway_values,
     "plateau": stuck_loss,
+    "doubled": softmax_twice,
     "loss": _risen_loss,
     "climb": climbing_loss,
     "windfall": too_easy_data,

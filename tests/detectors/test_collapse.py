@@ -95,3 +95,24 @@ def test_an_expert_that_gets_one_sample_has_nothing_to_tell_apart() -> None:
     trace = collapsed_batch()
     trace.stats[np.arange(120) % 3 != 0, trace.index(ACTIVATION)] = np.nan
     assert told_by("collapse", trace) == []
+
+
+def test_a_few_samples_of_many_have_little_to_tell_apart() -> None:
+    """An expert that now gets an eighth of what it got, on each row."""
+    trace = collapsed_batch()
+    trace.put(ACTIVATION, "count", 128, slice(60, None))
+    assert told_by("collapse", trace) == []
+    trace.put(ACTIVATION, "count", 512, slice(60, None))
+    assert names_of(told_by("collapse", trace), trace) == [ACTIVATION]
+
+
+def test_a_critic_whose_values_lie_far_from_nought_tells_them_apart_still() -> None:
+    """As returns do; in a game, and as long as a quarter of the spread is left."""
+    trace = healthy(260)
+    trace.put("activation:head", "batch_std", 0.1, slice(None))
+    trace.put("activation:head", "mean", np.linspace(0.0, 20.0, 260), slice(None))
+    assert names_of(told_by("collapse", trace), trace) == ["activation:head"]
+    trace.scalars["episode_return"] = np.zeros(260)
+    assert told_by("collapse", trace) == []
+    trace.put("activation:head", "batch_std", 0.01, slice(100, None))
+    assert names_of(told_by("collapse", trace), trace) == ["activation:head"]

@@ -111,3 +111,10 @@ def test_weights_that_were_cut_once_are_quiet() -> None:
     for name in trace.names("weight"):
         trace.scale(name, 0.5, FIRST)
     assert told_by("fading", trace) == []
+
+
+def test_a_weight_that_was_put_down_and_grows_again_is_quiet() -> None:
+    """An adapter that was merged begins at nought once more."""
+    trace = small_updates(160)
+    trace.scale(WEIGHT, np.arange(1, 61) / 60, 100)
+    assert told_by("fading", trace) == []

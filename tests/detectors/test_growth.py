@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.detectors.traces import Trace, changes_of, healthy, names_of, opened, told_by
 
@@ -137,3 +138,38 @@ def test_attention_that_grew_with_the_logits_is_named() -> None:
     assert found[0].series is None
     named = sorted(names_of(found, trace))
     assert named == [f"weight:blocks.{b}.attn.qkv.weight" for b in (1, 2)]
+
+
+@pytest.mark.parametrize("name", ["attn_max", "attention/max_score/3", "layers.1.attn.max_logit"])
+def test_attention_logits_are_known_by_other_names(name: str) -> None:
+    """The largest of them counts."""
+    trace = healthy(200)
+    trace.scalars[name] = 2.0 * _ramp(200, 80, 10.0)
+    trace.scalars["layers.0.attn.max_logit"] = np.full(200, 2.0)
+    assert {f.kind for f in told_by("growth", trace)} == {"attention_logit_growth"}
+
+
+@pytest.mark.parametrize("name", ["attn_entropy_max", "attn/grad_max", "max_steps", "attn"])
+def test_other_scalars_are_no_attention_logits(name: str) -> None:
+    """They may be of any size."""
+    trace = healthy(200)
+    trace.scalars[name] = 2.0 * _ramp(200, 80, 100.0)
+    assert told_by("growth", trace) == []
+
+
+def test_gradients_that_grew_as_half_of_the_loss_was_learned_are_quiet() -> None:
+    """They are largest on the way down, and where it ends."""
+    trace = healthy(300)
+    for name in trace.names("gradient"):
+        trace.scale(name, np.exp2(np.clip(np.arange(300) - 160, 0, 70) / 10))
+    trace.scalars["loss"] = np.where(np.arange(300) < 170, 3.0, 0.9)
+    assert told_by("growth", trace) == []
+
+
+def test_a_single_number_is_no_matrix() -> None:
+    """A gain of a residual branch begins at nought and grows a hundredfold."""
+    trace = healthy(300)
+    trace.scale("weight:blocks.1.mlp.up.weight", np.exp2(np.clip(np.arange(300) - 160, 0, 70) / 10))
+    assert told_by("growth", trace)
+    trace.describe("weight:blocks.1.mlp.up.weight", shape=(), numel=1)
+    assert told_by("growth", trace) == []

@@ -99,7 +99,15 @@ def test_a_slow_start_is_given_two_hundred_rows() -> None:
     assert finding.step >= 199
     trace.scalars["grad_norm"] = np.linspace(1.0, 0.5, 260) + 0.1 * noise
     (finding,) = told_by("plateau", trace)
-    assert finding.step < 150
+    assert finding.step < 199
+
+
+@pytest.mark.parametrize(("level", "told"), [(np.log(32.0), True), (3.2, False)])
+def test_a_loss_that_comes_down_to_a_guess_has_learned_nothing(level: float, told: bool) -> None:
+    """Among the 32 units of the head; one that comes down further has."""
+    trace = stuck_loss()
+    trace.scalars["loss"] += level - 5.0 + 3.0 * np.exp(-np.arange(200) / 4)
+    assert bool(told_by("plateau", trace)) is told
 
 
 @pytest.mark.parametrize("rows", [12, 60])

@@ -81,3 +81,12 @@ def test_a_model_that_returns_its_loss_has_no_output() -> None:
     trace.put("activation:head", "mean", trace.scalars["loss"], slice(None))
     trace.put("activation:head", "std", 0.0, slice(None))
     assert told_by("runaway", trace) == []
+
+
+def test_a_young_run_whose_loss_goes_below_nought_is_quiet() -> None:
+    """A likelihood is learned so: outputs grow from next to nothing."""
+    trace = boundless_loss()
+    told = told_by("runaway", trace)[0].step
+    trace.stats, trace.scalars["loss"] = trace.stats[40:], trace.scalars["loss"][40:]
+    trace.steps, trace.flags = trace.steps[:-40], trace.flags[40:]
+    assert told - 40 < 98 == told_by("runaway", trace)[0].step

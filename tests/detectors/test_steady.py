@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.detectors.faults import GRADIENT, LAYER, rising_gradient
-from tests.detectors.traces import changes_of, names_of, told_by
+from tests.detectors.traces import Trace, changes_of, names_of, told_by
 
 
 def test_a_gradient_that_rises_on_each_row_is_told_on_the_forty_eighth() -> None:
@@ -28,8 +28,20 @@ def test_the_sentence_says_that_gradients_add_up() -> None:
 
 def test_a_rise_that_becomes_steeper_does_not_add_up() -> None:
     """It feeds itself."""
-    finding = told_by("steady", rising_gradient(straight=False))[0]
+    finding = told_by("steady", _later(straight=False))[0]
     assert finding.evidence["cause"] == "rises"
+
+
+def test_a_rise_that_is_steeper_since_the_first_row_is_quiet() -> None:
+    """One batch of all data leaves a saddle so."""
+    assert told_by("steady", rising_gradient(straight=False)) == []
+
+
+def _later(*, straight: bool) -> Trace:
+    """Of a gradient that has gone up and down before."""
+    trace = rising_gradient(straight=straight, first=20)
+    trace.put(GRADIENT, "std", 1e-3 * (1.2 - 0.4 * (np.arange(20) % 2)), slice(0, 20))
+    return trace
 
 
 def test_a_line_that_is_told_late_is_still_a_line() -> None:

@@ -230,3 +230,47 @@ def test_relatives_of_adam_move_by_about_one_rate_too(optimizer: str) -> None:
     trace = _without_progress(_sizes_of(small_updates(), 1e-6))
     trace.scalars["lr"], trace.facts = np.full(200, 1e-3), RunFacts(optimizer=optimizer)
     assert [f.kind for f in told_by("updates", trace)] == ["update_too_small"]
+
+
+def test_two_optimizers_are_not_held_to_the_rate_of_one() -> None:
+    """SGD's updates are far below Adam's rate."""
+    trace = _without_progress(_sizes_of(small_updates(120), 1e-5))
+    trace.scalars["lr"] = np.full(120, 1e-3)
+    trace.facts = ADAM
+    assert told_by("updates", trace)
+    trace.facts = RunFacts(optimizer="SGD and AdamW")
+    assert told_by("updates", trace) == []
+
+
+def test_updates_of_adagrad_shrink_with_the_root_of_the_steps() -> None:
+    """A sum of squares that began too large leaves a hundredth of that."""
+    trace = _without_progress(small_updates(160))
+    trace.scalars["lr"] = np.full(160, 0.1)
+    trace.facts = RunFacts(optimizer="Adagrad")
+    _sizes_of(trace, 1.0)
+    for factor, told in ((0.1, False), (1e-3, True)):
+        size = 0.1 * factor / np.sqrt(np.arange(160) + 1.0)
+        for name in trace.names("update"):
+            trace.put(name, "std", size, slice(None))
+        assert bool(told_by("updates", trace)) is told
+
+
+def test_a_loss_with_a_margin_has_no_gradient_once_all_is_learned() -> None:
+    """Its updates vanish, and that is the end of it."""
+    factors = np.where(np.arange(250) >= 120, 1e-6, 1.0)
+    trace = _scaled(factors, np.full(250, 1e-3))
+    trace.facts = RunFacts(optimizer="SGD")
+    assert told_by("updates", trace)
+    trace.scalars["loss"][110:] = 1e-3
+    assert told_by("updates", trace) == []
+
+
+@pytest.mark.parametrize("detector", ["updates", "shift"])
+def test_layers_that_thaw_bring_updates_of_their_own(detector: str) -> None:
+    """The median of all is larger, and no update has grown."""
+    trace = _scaled(np.ones(250), np.full(250, 1e-3))
+    names = trace.names("update")
+    for name in names[2:]:
+        trace.scale(name, 8.0)
+        trace.stats[:150, trace.index(name)] = np.nan
+    assert told_by(detector, trace) == []

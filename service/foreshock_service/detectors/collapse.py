@@ -50,6 +50,12 @@ class CollapseThresholds(Thresholds):
         0.5, "share", "of the spread at the start must be lost on those, whatever the mean does"
     )
     output_rows: int = threshold(60, "rows", "so long must an output be below on those")
+    game_spread: float = threshold(
+        0.25, "share", "of an output's spread at the start that may be left in a game"
+    )
+    least_size: float = threshold(
+        0.25, "share", "of the elements at the start: what has fewer is an expert", guard=True
+    )
     used: float = threshold(
         0.5, "share", "of the measured rows: what is used on fewer is an expert", guard=True
     )
@@ -63,7 +69,7 @@ class Collapse:
 
     def __init__(self, limits: CollapseThresholds | None = None) -> None:
         self._limits = limits or CollapseThresholds()
-        self._start = SeriesMemory("share", "spread", "rows")
+        self._start = SeriesMemory("share", "spread", "size", "rows")
         self._collapsed = Streaks()
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -76,7 +82,8 @@ class Collapse:
         shares = row.batch_std[activations] / row.rms[activations]
         rows = np.fmax(start["rows"][activations], 0.0)
         spreads = row.batch_std[activations]
-        self._learn(activations, shares, spreads, rows)
+        sizes = row.finite_count[activations]
+        self._learn(activations, shares, spreads, sizes, rows)
         near = (rows >= self._limits.start_rows) & (shares < self._limits.collapsed)
         if not any_of(near) and not self._collapsed.running:
             return []
@@ -87,9 +94,14 @@ class Collapse:
         holds[activations] &= near
         if baselines.num_rows <= self._limits.young_rows:
             holds[activations] &= spreads < self._limits.young_spread * start["spread"][activations]
+        if baselines.is_game:
+            # Returns lie far from nought, and a critic that knows tells them apart still.
+            wide = spreads > self._limits.game_spread * start["spread"][activations]
+            holds[activations] &= ~(wide & layout.is_output[activations])
         young = layout.is_output & (baselines.num_rows <= self._limits.young_rows)
         holds &= ~young | (not baselines.progress.falls)
         # An expert that gets one sample has nothing to tell apart.
+        holds[activations] &= sizes >= self._limits.least_size * start["size"][activations]
         seen = baselines.value("seen")
         holds &= seen >= self._limits.used * np.max(seen[activations])
         self._collapsed.update(layout, holds=holds, measured=np.isfinite(share), step=frame.step)
@@ -108,13 +120,15 @@ class Collapse:
             since=self._collapsed.since,
         )
 
-    def _learn(self, activations: Indices, shares: Floats, spreads: Floats, rows: Floats) -> None:
+    def _learn(
+        self, activations: Indices, shares: Floats, spreads: Floats, sizes: Floats, rows: Floats
+    ) -> None:
         """Take the shares of young activations into their starts."""
         young = np.isfinite(shares) & (rows < self._limits.start_rows)
         if not any_of(young):
             return
         young_ones, share, count = activations[young], shares[young], rows[young]
-        for name, values in (("share", share), ("spread", spreads[young])):
+        for name, values in (("share", share), ("spread", spreads[young]), ("size", sizes[young])):
             before = np.where(count == 0, values, self._start[name][young_ones])
             self._start[name][young_ones] = before + (values - before) / (count + 1)
         self._start["rows"][young_ones] = count + 1

@@ -95,7 +95,8 @@ class Fading:
         highest = self._highest["level"]
         settled = baselines.value("seen") >= START_ROWS
         np.fmax(highest, level, out=highest, where=True if all_of(settled) else settled)
-        fall = highest - level
+        # What rises again was put down on purpose, as adapters that begin anew.
+        fall = np.where(baselines.logs() - level < 0.25, highest - level, 0.0)
         weights = layout.matrices[WEIGHT]
         outputs = NOTHING if baselines.progress.falls else self._hidden.of(layout)
         faded = np.zeros(layout.num_series, np.bool_)

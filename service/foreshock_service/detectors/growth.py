@@ -1,6 +1,7 @@
 """Growth: attention logits leaving the useful range, and series that grow without end.
 
-- `attention_logit_growth`: the logged `attn_logit_max`, or the largest absolute value of an
+- `attention_logit_growth`: the logged `attn_logit_max` (or the largest of what is named like it, as
+  `attention/max_score/3`), or the largest absolute value of an
   observed activation whose name says attention logits, exceeds max(40, 3 times its start) on 3
   measured rows, and twice the 40 while the loss falls. Logits have an absolute scale, since softmax
   saturates: Wortsman et al. 2023 (arXiv 2309.14322) see every run above 1e4 diverge and damage from
@@ -54,7 +55,7 @@ from foreshock_service.detectors.row import Bools, Floats, any_of, middle
 from foreshock_service.detectors.streak import Streaks
 from foreshock_service.detectors.thresholds import threshold
 from foreshock_service.detectors.window import Window
-from foreshock_service.domain.attention import is_in_attention
+from foreshock_service.domain.attention import is_in_attention, is_largest_logit
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -126,14 +127,17 @@ class Growth:
         ]
 
     def _logit_scalar(self, frame: Frame, baselines: Baselines) -> list[Finding]:
-        value = frame.scalars.get("attn_logit_max")
-        if value is None or not math.isfinite(value):
+        value = max(
+            (abs(v) for name, v in frame.scalars.items() if is_largest_logit(name)),
+            default=math.nan,
+        )
+        if not math.isfinite(value):
             return []
         if len(self._logit_start) < self._limits.start_rows:
-            self._logit_start.add(abs(value))
+            self._logit_start.add(value)
         start = self._logit_start.median()
         limit = self._logit_limit(baselines)
-        if abs(value) <= max(limit, self._limits.logit_start_factor * start):
+        if value <= max(limit, self._limits.logit_start_factor * start):
             self._logit_rows = 0
             return []
         if self._logit_rows == 0:
@@ -141,7 +145,7 @@ class Growth:
         self._logit_rows += 1
         if self._logit_rows < self._limits.logit_rows:
             return []
-        score = abs(value) / self._limits.logit_limit
+        score = value / self._limits.logit_limit
         return [
             run_finding(
                 frame,
@@ -224,6 +228,9 @@ class Growth:
             & (keeps_pace | (growth > self._limits.enormous_octaves))
             & (count >= np.where(weights, self._limits.settled_rows, self._limits.first_rows))
         )
+        if baselines.progress.has_halved:
+            # Gradients are largest on the way down, and where it ends.
+            holds &= ~layout.kind_masks[GRADIENT]
         if baselines.progress.falls:
             holds &= growth > self._limits.enormous_octaves
         holds &= ~self._below_most(baselines)

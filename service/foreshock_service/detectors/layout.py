@@ -129,7 +129,7 @@ def _flow(kind: npt.NDArray[np.int8], depth: Indices) -> Indices:
 def _is_matrix(series: Series) -> bool:
     if series.kind.startswith("activation"):
         return True
-    if series.shape:
+    if series.shape or series.numel == 1:
         return len(series.shape) >= 2
     return not series.name.lower().endswith(_VECTOR_TAILS)
 
@@ -141,6 +141,18 @@ def _is_attention_logit(series: Series) -> bool:
         and any(word in name for word in _ATTENTION)
         and any(word in name for word in _LOGITS)
     )
+
+
+def units_of_outputs(layout: Layout) -> dict[int, int]:
+    """The deepest activations whose module has a weight matrix: how many units each has, which is
+    the number of classes where it is a classifier."""
+    units = {
+        series.name.removesuffix(".weight"): series.shape[0]
+        for series in layout.schema.series
+        if series.kind == "weight" and len(series.shape) >= 2
+    }
+    names = {int(i): layout.keys[i][1] for i in np.flatnonzero(layout.is_output)}
+    return {index: units[name] for index, name in names.items() if name in units}
 
 
 def weights_of_modules(layout: Layout) -> Indices:

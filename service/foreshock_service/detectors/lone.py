@@ -85,7 +85,7 @@ class LoneThresholds(Thresholds):
     below_rows: int = threshold(20, "rows", "so long must that last")
     gone_octaves: float = threshold(12.0, "octaves", "below it, where it is as good as gone")
     gone_rows: int = threshold(6, "rows", "so long must that last")
-    first_rows: int = threshold(32, "rows", "rows of a tensor before it is judged")
+    first_rows: int = threshold(48, "rows", "rows of a tensor before it is judged")
     new_normal_rows: int = threshold(96, "rows", "a place kept for so long is a new normal")
 
 

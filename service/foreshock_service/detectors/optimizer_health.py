@@ -48,6 +48,7 @@ from foreshock_service.detectors.update_sizes import (
     LoggedRate,
     MatrixSizes,
     is_one_of,
+    is_sgd,
     matrix_sizes,
     pairs_of,
     tables_of,
@@ -215,7 +216,7 @@ class OptimizerHealth:
         limits, memory, layout = self._limits, self._memory, baselines.layout
         facts = baselines.facts
         scaling = is_one_of(facts, OF_THEIR_OWN_SIZE)
-        if not scaling and "sgd" not in facts.optimizer.lower():
+        if not scaling and not is_sgd(facts):
             return []
         i = sizes.update
         known = memory["rows"][i] >= limits.first_rows
@@ -296,7 +297,7 @@ class OptimizerHealth:
         ]
 
     def _without_momentum(self, frame: Frame, sizes: MatrixSizes, facts: RunFacts) -> list[Finding]:
-        if "sgd" not in facts.optimizer.lower() or facts.momentum == 0:
+        if not is_sgd(facts) or facts.momentum == 0:
             return []
         limits, memory, i = self._limits, self._memory, sizes.update
         lost = np.abs(sizes.by_gradient) < limits.exact_octaves

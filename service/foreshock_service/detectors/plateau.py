@@ -23,7 +23,8 @@ from typing import Final
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
-from foreshock_service.detectors.layout import WEIGHT
+from foreshock_service.detectors.layout import WEIGHT, units_of_outputs
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.progress import DIFFERENT_BATCHES
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
@@ -41,7 +42,7 @@ class PlateauThresholds(Thresholds):
     first_step: int = threshold(10, "steps", "a run that begins later is seen from its middle on")
     start_rows: int = threshold(10, "rows", "losses that make the start")
     level_rows: int = threshold(16, "rows", "losses that make a level")
-    stuck_rows: int = threshold(100, "rows", "rows at the full rate before a run is stuck")
+    stuck_rows: int = threshold(150, "rows", "rows at the full rate before a run is stuck")
     slow_rows: int = threshold(
         200, "rows", "the same, while the gradient norm has not surely fallen"
     )
@@ -51,6 +52,10 @@ class PlateauThresholds(Thresholds):
     sure_progress: float = threshold(
         0.01, "share", "nor is less than this, in a loss without noise"
     )
+    chance: float = threshold(
+        0.01, "share", "so near to that of a guess among its units lies a level that is one"
+    )
+    chance_rows: int = threshold(32, "rows", "in which a run comes down to that")
     hidden: float = threshold(
         0.03, "share", "of the first losses at the most that noise may hide of progress"
     )
@@ -85,6 +90,7 @@ class Plateau:
         self._recent = Window(self._limits.level_rows)
         self._noise = Window(self._limits.last_rows)
         self._norms = Window(self._limits.last_rows)
+        self._outputs = PerLayout(units_of_outputs)
         self._best = math.inf
         self._first = {"grad_norm": math.nan, "spread": math.nan}
         self._recent_norm = Window(self._limits.level_rows)
@@ -140,19 +146,26 @@ class Plateau:
         return grows
 
     def _judge(self, frame: Frame, baselines: Baselines, grows: bool) -> list[Finding]:
-        limits, start = self._limits, self._start.median()
+        limits, start, noise = self._limits, self._start.median(), self._noise.array()
+        chance = self._chance(baselines)
+        if chance < start:
+            # To come down to it takes no learning, but of the output's own size.
+            start, noise = chance, noise[limits.chance_rows :]
         progress = start - self._best
         much = progress > 4 * self._limits.progress * abs(start)
         little = progress < self._limits.progress * abs(start)
         if not much and not (little and self._warm_rows >= self._limits.stuck_rows):
             return []
-        noise = self._noise.array()
         sigma = self._noise.spread(self._noise.median())
         if much:
+            if self._rows <= limits.chance_rows:
+                return []
             self._over = progress > 2 * self._limits.sigmas * sigma
             return []
         stuck = progress < max(self._limits.sigmas * sigma, self._limits.sure_progress * abs(start))
         third = noise.size // 3
+        if not third:
+            return []
         better = float(noise[:third].mean() - noise[-third:].mean())
         error = sigma * math.sqrt(2.0 / third)
         lately = float(noise[third : 2 * third].mean() - noise[-third:].mean())
@@ -175,6 +188,15 @@ class Plateau:
                 evidence={"rows": self._rows},
             )
         ]
+
+    def _chance(self, baselines: Baselines) -> float:
+        """The cross entropy of a guess among the units of an output, if the best level lies there;
+        else infinite. One unit says yes or no."""
+        for units in self._outputs.of(baselines.layout).values():
+            chance = math.log(max(units, 2))
+            if abs(self._best - chance) < self._limits.chance * chance:
+                return chance
+        return math.inf
 
     def _may_start_late(self, sigma: float, start: float) -> bool:
         """Whether gradients are as large as ever, of losses that are not all one number."""

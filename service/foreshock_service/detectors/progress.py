@@ -91,10 +91,24 @@ class Progress:
         before, now = median(values[:LONG_LEVEL_ROWS]), median(values[-LEVEL_ROWS:])
         return now < before - LEARNED * abs(before)
 
+    @property
+    def has_halved(self) -> bool:
+        """Whether the loss has come down to less than half within some hundred rows."""
+        values = self._long.values()
+        if len(values) < LONG_LEVEL_ROWS + LEVEL_ROWS:
+            return False
+        before, now = median(values[:LONG_LEVEL_ROWS]), median(values[-LEVEL_ROWS:])
+        return 0.0 <= now < 0.5 * before
+
+    @property
+    def needs_nothing(self) -> bool:
+        """Whether the loss is on its way down, or next to nothing is left of it."""
+        return self.falls or self.left() < NEXT_TO_NOTHING
+
     def left(self) -> float:
-        """What is left of the first losses; NaN where they say nothing, as those below nought."""
-        start = self._start.median()
-        return median(self._losses.values()[-LEVEL_ROWS:]) / start if start > 0 else math.nan
+        """What is left of the first losses; NaN where that says nothing, as of one below nought."""
+        start, level = self._start.median(), median(self._losses.values()[-LEVEL_ROWS:])
+        return level / start if start > 0 <= level else math.nan
 
     @property
     def is_stuck(self) -> bool:

@@ -6,7 +6,9 @@ from typing import Final
 
 from foreshock_service.detectors.cliff import Cliff
 from foreshock_service.detectors.climb import Climb
+from foreshock_service.detectors.clipped import Clipped
 from foreshock_service.detectors.collapse import Collapse
+from foreshock_service.detectors.doubled import Doubled
 from foreshock_service.detectors.drift import Drift
 from foreshock_service.detectors.early import Early
 from foreshock_service.detectors.epsilon import Epsilon
@@ -23,6 +25,7 @@ from foreshock_service.detectors.massive import Massive
 from foreshock_service.detectors.non_finite import NonFinite
 from foreshock_service.detectors.offset import Offset
 from foreshock_service.detectors.optimizer_health import OptimizerHealth
+from foreshock_service.detectors.outliers import Outliers
 from foreshock_service.detectors.overwrite import Overwrite
 from foreshock_service.detectors.plasticity import Plasticity
 from foreshock_service.detectors.plateau import Plateau
@@ -36,6 +39,7 @@ from foreshock_service.detectors.shift import Shift
 from foreshock_service.detectors.spike import Spike
 from foreshock_service.detectors.steady import Steady
 from foreshock_service.detectors.stopped import Stopped
+from foreshock_service.detectors.swell import Swell
 from foreshock_service.detectors.symmetry import Symmetry
 from foreshock_service.detectors.unreached import Unreached
 from foreshock_service.detectors.updates import Updates
@@ -51,9 +55,12 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "growth": Growth,
     "steady": Steady,
     "spike": Spike,
+    "swell": Swell,
     "inputs": Inputs,
     "lone": Lone,
+    "outliers": Outliers,
     "optimizer_health": OptimizerHealth,
+    "clipped": Clipped,
     "stopped": Stopped,
     "epsilon": Epsilon,
     "updates": Updates,
@@ -75,6 +82,7 @@ DETECTORS: Final[dict[str, DetectorClass]] = {
     "offset": Offset,
     "runaway": Runaway,
     "plateau": Plateau,
+    "doubled": Doubled,
     "loss": Loss,
     "climb": Climb,
     "windfall": Windfall,

@@ -5,6 +5,10 @@ a weight that is logged once a rank (`rank0/...`, `rank1/...`) differs between r
 0.2 % in rms, on 2 rows. Synchronous data parallelism keeps replicas bit-identical, so any lasting
 difference is a fault: a process that missed an update, other random numbers, a broken link.
 
+Or numbers that were the same to the bit on 24 rows, on each of which they had changed, are not on
+2: a scalar that is logged once a rank (`weight_norm_rank0`), or weights whose names differ by their
+first number alone (`replica0.conv.weight`). Chance makes no such copies, so any difference counts.
+
 Ranks that take local steps part on purpose and meet again. So 2 rows are enough only of ranks that
 had the same weights on 8 rows before; others must be apart for 16 rows. Both must last twice as
 long as any time apart that ended.
@@ -15,16 +19,19 @@ Source: the invariant of synchronous data parallelism; the slack covers rounded 
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.copies import Copies
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import WEIGHT, Indices, Layout
+from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
@@ -34,6 +41,8 @@ NAME: Final = "replicas"
 
 _CHECKSUM: Final = re.compile(r"weight_checksum_rank\d+")
 _RANKED: Final = re.compile(r"rank\d+/(.+)")
+_OF_A_RANK: Final = re.compile(r"(.*rank)\d+(.*)")
+_NUMBER: Final = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +53,12 @@ class ReplicasThresholds(Thresholds):
     rows: int = threshold(2, "rows", "so long must they differ")
     settled_rows: int = threshold(8, "rows", "that ranks were alike for, which then should stay so")
     unsettled_rows: int = threshold(16, "rows", "so long must others differ", guard=True)
+    copied_rows: int = threshold(
+        24,
+        "rows",
+        "on which numbers changed and were the same to the bit, to be copies",
+        guard=True,
+    )
     longest: float = threshold(
         2.0, "times", "as long as any time that ranks were apart for and met again", guard=True
     )
@@ -65,9 +80,53 @@ class Replicas:
         self._layout: Layout | None = None
         self._twin: Indices = np.zeros(0, np.int64)
         self._has_twins = False
+        self._copies = Copies(self._limits.copied_rows)
+        self._groups = PerLayout(_groups)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
+        return self._ranks(frame, baselines) or self._parted(frame, baselines)
+
+    def _parted(self, frame: Frame, baselines: Baselines) -> list[Finding]:
+        """Copies that are none any more."""
+        layout, rms, groups = baselines.layout, baselines.row.rms, self._groups.of(baselines.layout)
+        self._copies.follow(_by_rank(frame.scalars), frame.step)
+        followed = {name: of for name, of in groups.items() if self._copies.follows(name)}
+        values = {name: rms[of].tolist() for name, of in followed.items()}
+        # Weights that were not measured on this row are no numbers, and say nothing.
+        self._copies.follow({n: v for n, v in values.items() if all(x == x for x in v)}, frame.step)
+        parted = self._copies.apart(self._limits.rows)
+        if not parted:
+            return []
+        apart, since = np.zeros(layout.num_series, np.bool_), np.zeros(layout.num_series, np.int64)
+        for name in parted.keys() & groups.keys():
+            apart[groups[name][1:]], since[groups[name]] = True, parted[name]
+        first = min(parted.values())
+        found = series_findings(
+            frame,
+            apart,
+            order=layout.depth,
+            detector=NAME,
+            kind="replica_divergence",
+            severity=Severity.CRITICAL,
+            statistic="rms",
+            value=rms,
+            since=since,
+        )
+        return found or [
+            run_finding(
+                frame,
+                detector=NAME,
+                kind="replica_divergence",
+                severity=Severity.CRITICAL,
+                statistic=next(name for name, step in parted.items() if step == first),
+                value=0.0,
+                onset_step=first,
+            )
+        ]
+
+    def _ranks(self, frame: Frame, baselines: Baselines) -> list[Finding]:
+        """Checksums and weights of ranks that differ."""
         layout, row = baselines.layout, baselines.row
         if layout is not self._layout:
             self._layout, self._twin = layout, _twins(layout)
@@ -133,6 +192,7 @@ class Replicas:
         return {
             "streak": [self._rows, self._since],
             "before": [self._together, int(self._settled), self._longest_apart],
+            "copies": self._copies.state(),
         }
 
     def restore(self, state: State) -> None:
@@ -140,6 +200,27 @@ class Replicas:
         self._rows, self._since = state["streak"]
         self._together, settled, self._longest_apart = state["before"]
         self._settled = bool(settled)
+        self._copies.restore(state["copies"])
+
+
+def _by_rank(scalars: Mapping[str, float]) -> dict[str, list[float]]:
+    """What ranks log, by the name without the rank."""
+    found: dict[str, list[float]] = {}
+    for name, value in scalars.items():
+        match = _OF_A_RANK.fullmatch(name)
+        if match is not None and math.isfinite(value):
+            found.setdefault(f"{match[1]}{match[2]}", []).append(value)
+    return found
+
+
+def _groups(layout: Layout) -> dict[str, Indices]:
+    """Weights whose names differ by their first number alone, by the rest of the name."""
+    found: dict[str, list[int]] = {}
+    for i in layout.indices[WEIGHT]:
+        name, numbers = _NUMBER.subn("", layout.keys[i][1], count=1)
+        if numbers:
+            found.setdefault(name, []).append(int(i))
+    return {name: np.array(of, np.int64) for name, of in found.items() if len(of) > 1}
 
 
 def _twins(layout: Layout) -> Indices:

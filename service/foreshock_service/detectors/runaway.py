@@ -46,6 +46,7 @@ class RunawayThresholds(Thresholds):
     unbounded_half_octaves: float = threshold(
         0.5, "octaves", "growth of an output in each half of them, under a loss without a bound"
     )
+    young_rows: int = threshold(96, "rows", "of a run, on which it says nothing of such a loss")
     rows: int = threshold(3, "rows", "so long must it last")
     level_rows: int = threshold(8, "rows", "losses that make a level")
     start_rows: int = threshold(16, "rows", "losses that the level must have passed")
@@ -86,7 +87,8 @@ class Runaway:
         self._losses.add(level)
         self._sizes.add(size)
         is_unbounded = baselines.progress.is_unbounded
-        if not self._runs_away(level, is_unbounded=is_unbounded):
+        young = is_unbounded and baselines.num_rows < limits.young_rows
+        if young or not self._runs_away(level, is_unbounded=is_unbounded):
             self._rows = 0
             return []
         if self._rows == 0:

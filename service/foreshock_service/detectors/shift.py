@@ -35,6 +35,7 @@ from foreshock_service.detectors.update_sizes import (
     OF_THEIR_OWN_SIZE,
     GradientLevels,
     LoggedRate,
+    Membership,
     is_one_of,
     median_update,
     size_finding,
@@ -73,7 +74,7 @@ class Shift:
     def __init__(self, limits: ShiftThresholds | None = None) -> None:
         self._limits = limits or ShiftThresholds()
         self._rate = LoggedRate()
-        self._rows = 0
+        self._members = Membership()
         self._clear()
 
     def _clear(self) -> None:
@@ -84,6 +85,7 @@ class Shift:
         self._gradients = GradientLevels(num_rows)
         self._steps = Window(num_rows)
         self._largest = -math.inf
+        self._rows = 0
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """At most one finding a row."""
@@ -91,7 +93,7 @@ class Shift:
         rate = frame.scalars.get("lr")
         if update is None or (rate is not None and not rate > 0):
             return []
-        if self._rate.begins(rate):
+        if self._rate.begins(rate) or self._members.grows(update.updates.size):
             self._clear()
         if self._rate.is_missing(rate):
             return []
@@ -180,6 +182,7 @@ class Shift:
             "gradients": self._gradients.state(),
             "steps": self._steps.state(),
             "rate": self._rate.state(),
+            "members": self._members.state(),
             "numbers": [self._rows, self._largest],
         }
 
@@ -190,4 +193,5 @@ class Shift:
         self._gradients.restore(state["gradients"])
         self._steps.restore(state["steps"])
         self._rate.restore(state["rate"])
+        self._members.restore(state["members"])
         self._rows, self._largest = int(state["numbers"][0]), float(state["numbers"][1])

@@ -35,10 +35,12 @@ import numpy as np
 from foreshock_service.detectors.baseline import YOUNG_ROWS, Baselines
 from foreshock_service.detectors.emit import by_size_then_flow, run_finding, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
+from foreshock_service.detectors.norms import gradient_norm, num_gradients
 from foreshock_service.detectors.progress import NEXT_TO_NOTHING
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, any_of
 from foreshock_service.detectors.thresholds import Thresholds, threshold
+from foreshock_service.detectors.update_sizes import Membership
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
@@ -95,10 +97,14 @@ class Spike:
 
     def __init__(self, limits: SpikeThresholds | None = None) -> None:
         self._limits = limits or SpikeThresholds()
+        self._members = Membership()
+        self._since_jump = self._limits.again_rows
+        self._forget_norms()
+
+    def _forget_norms(self) -> None:
         self._norms = Window(self._limits.window_rows)
         self._peaks = Window(self._limits.peak_rows)
         self._near: list[int] = []
-        self._since_jump = self._limits.again_rows
         self._first = -math.inf
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -111,14 +117,12 @@ class Spike:
         return found
 
     def _norm(self, frame: Frame, baselines: Baselines) -> tuple[bool, list[Finding]]:
-        norm = frame.scalars.get("grad_norm")
+        norm = gradient_norm(frame, baselines)
         if norm is None:
-            squares = baselines.row.l2[baselines.layout.of_kind(GRADIENT)] ** 2
-            squares = squares[np.isfinite(squares)]
-            norm = math.sqrt(float(squares.sum())) if squares.size else None
-        if norm is None or not math.isfinite(norm) or norm <= 0:
             return False, []
         log_norm = math.log2(norm)
+        if self._members.grows(num_gradients(baselines)):
+            self._forget_norms()
         if len(self._norms) < self._limits.first_rows:
             self._norms.add(log_norm)
             self._peaks.add(log_norm)
@@ -241,6 +245,7 @@ class Spike:
             "peaks": self._peaks.state(),
             "near": list(self._near),
             "first": self._first,
+            "members": self._members.state(),
             "since_jump": self._since_jump,
         }
 
@@ -250,6 +255,7 @@ class Spike:
         self._peaks.restore(state["peaks"])
         self._near = [int(n) for n in state["near"]]
         self._first = float(state["first"])
+        self._members.restore(state["members"])
         self._since_jump = int(state["since_jump"])
 
 

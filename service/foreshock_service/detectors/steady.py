@@ -24,7 +24,7 @@ from foreshock_service.detectors.emit import by_size_then_flow, series_findings
 from foreshock_service.detectors.layout import GRADIENT
 from foreshock_service.detectors.memory import SeriesMemory
 from foreshock_service.detectors.protocol import State
-from foreshock_service.detectors.row import all_of, any_of
+from foreshock_service.detectors.row import Bools, Floats, all_of, any_of
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
@@ -38,6 +38,9 @@ class SteadyThresholds(Thresholds):
 
     rows: int = threshold(48, "rows", "on each of which the gradient rises")
     factor: float = threshold(8.0, "times", "the gradient on the first of them")
+    first_rows: int = threshold(
+        8, "rows", "of a run: what rises since then, and steeper, leaves a saddle", guard=True
+    )
     each_half: float = threshold(
         1.2, "times", "in the first half of the rows and since: one leap is no rise", guard=True
     )
@@ -90,6 +93,9 @@ class Steady:
             return []
         halfway = rise["halfway"][matrices]
         steady &= (halfway > limits.each_half * first) & (now > limits.each_half * halfway)
+        # What gets steeper from the first rows on leaves a saddle, of one batch of all data.
+        begins = baselines.value("seen")[matrices] - rows < limits.first_rows
+        steady &= ~begins | self._is_line(now, first, halfway, rows)
         if not any_of(steady):
             return []
         told = np.zeros(layout.num_series, np.bool_)
@@ -97,6 +103,7 @@ class Steady:
         octaves = np.log2(row.rms / rise["first"])
         order = by_size_then_flow(told, octaves, layout.flow)
         foremost = int(np.argmin(np.where(told, order, np.inf)))
+        is_line = self._is_line(row.rms, rise["first"], rise["halfway"], rise["rows"])
         return series_findings(
             frame,
             told,
@@ -111,16 +118,15 @@ class Steady:
             since=np.nan_to_num(rise["since"]).astype(np.int64),
             evidence={
                 "rows": int(rise["rows"][foremost]),
-                "cause": "adds up" if self._is_line(foremost, row.rms[foremost]) else "rises",
+                "cause": "adds up" if is_line[foremost] else "rises",
             },
         )
 
-    def _is_line(self, series: int, now: float) -> bool:
-        """Whether the rows since the first half rose no more than that, row for row."""
-        first, halfway = self._rise["first"][series], self._rise["halfway"][series]
+    def _is_line(self, now: Floats, first: Floats, halfway: Floats, rows: Floats) -> Bools:
+        """Whether gradients since the first half rose no more than in it, row for row."""
         half = self._limits.rows // 2
-        since = self._rise["rows"][series] - half
-        return bool((now - halfway) / since < self._limits.steepening * (halfway - first) / half)
+        before = (halfway - first) / half
+        return np.asarray((now - halfway) / (rows - half) < self._limits.steepening * before)
 
     def state(self) -> State:
         """The rises."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -28,10 +29,13 @@ OF_THEIR_OWN_SIZE: Final = (
 )  # fmt: skip
 """Optimizers that divide by the size of the gradient, so that no gradient makes updates grow."""
 
+_SGD: Final = re.compile(r"\bsgd")
 BY_LINE_SEARCH: Final = ("lbfgs",)
 """Optimizers whose steps are as long as a search along a line finds: of any size."""
 WARM_ROWS: Final = 32
 """A rate that has not risen for so many rows has warmed up."""
+JOINED: Final = 1.25
+"""Times as many matrices as ever before: updates of others have joined, as of layers that thaw."""
 CARRIED_ROWS: Final = 16
 """Over which an average carries a large gradient on."""
 EXPLAINED: Final = 0.3
@@ -85,6 +89,27 @@ def _median_update(baselines: Baselines) -> MedianUpdate | None:
     if not math.isfinite(np.add.reduce(gradients)):
         gradients = gradients[np.isfinite(gradients)]
     return MedianUpdate(middle(ratios), updates, middle(gradients) if gradients.size else math.nan)
+
+
+class Membership:
+    """How many tensors there were on a row at the most. A median or a norm of more is one of
+    others, and what it was before is no measure of it."""
+
+    def __init__(self) -> None:
+        self._most = 0
+
+    def grows(self, num: int) -> bool:
+        """Take in that of the row; whether so many have joined that levels begin anew."""
+        before, self._most = self._most, max(self._most, num)
+        return 0 < JOINED * before < self._most
+
+    def state(self) -> int:
+        """The number."""
+        return self._most
+
+    def restore(self, state: Any) -> None:
+        """Take up a state."""
+        self._most = int(state)
 
 
 class UsualRate:
@@ -150,12 +175,27 @@ class GradientLevels:
 
 
 def is_one_of(facts: RunFacts, words: tuple[str, ...]) -> bool:
-    """Whether the class of the run's optimizer has one of the words in its name."""
+    """Whether the class of the run's optimizer has one of the words in its name. Beside SGD none
+    counts: whose a matrix is nobody says."""
     return _is_named(facts.optimizer, words)
+
+
+def is_sgd(facts: RunFacts) -> bool:
+    """Whether it is SGD, and there is no other beside it."""
+    return _names_sgd(facts.optimizer) and not _is_any(facts.optimizer, OF_THEIR_OWN_SIZE)
 
 
 @lru_cache(maxsize=256)
 def _is_named(optimizer: str, words: tuple[str, ...]) -> bool:
+    return not _names_sgd(optimizer) and _is_any(optimizer, words)
+
+
+@lru_cache(maxsize=256)
+def _names_sgd(optimizer: str) -> bool:
+    return _SGD.search(optimizer.lower()) is not None
+
+
+def _is_any(optimizer: str, words: tuple[str, ...]) -> bool:
     return any(word in optimizer.lower() for word in words)
 
 

@@ -34,21 +34,23 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
+from foreshock_service.detectors.progress import NEXT_TO_NOTHING
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
     OF_ADAM_FAMILY,
+    OF_THEIR_OWN_SIZE,
     GradientLevels,
     LoggedRate,
     MedianUpdate,
+    Membership,
     UsualRate,
     is_one_of,
     median_update,
     size_finding,
 )
 from foreshock_service.detectors.window import Window
-from foreshock_service.domain.facts import RunFacts
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame
 
@@ -56,6 +58,8 @@ NAME: Final = "updates"
 
 BEYOND: Final = 1.1
 """Times the largest rate of the warm-up: updates at such a rate are no measure of usual ones."""
+OF_THE_SUM: Final = ("adagrad",)
+"""Those whose updates shrink like one over the root of the number of steps."""
 OF_THE_WEIGHT: Final = ("muon", "lamb")
 """Of that family, those whose updates have the size of the matrix or of the weight."""
 
@@ -80,7 +84,7 @@ class UpdatesThresholds(Thresholds):
     before_rows: int = threshold(60, "rows", "rows that this median is of")
     fallen_rows: int = threshold(20, "rows", "so long must it stay down")
     new_normal_rows: int = threshold(24, "rows", "a size that stays up so long is a new normal")
-    small_rows: int = threshold(30, "rows", "so long must updates be too small to learn from")
+    small_rows: int = threshold(60, "rows", "so long must updates be too small to learn from")
     start_rows: int = threshold(10, "rows", "losses that make the start")
     first_step: int = threshold(10, "steps", "a run that begins later is seen from its middle on")
     learned: float = threshold(
@@ -102,17 +106,9 @@ class Updates:
 
     def __init__(self, limits: UpdatesThresholds | None = None) -> None:
         self._limits = limits or UpdatesThresholds()
-        self._rows = 0
-        self._sizes = Window(self._limits.peak_rows)
-        self._largest = -math.inf
+        self._members = Membership()
         self._rate = LoggedRate()
-        self._by_rate = Window(self._limits.before_rows)
-        self._fallen = 0
-        self._fallen_since = 0
-        self._level = math.nan
-        self._gradients = GradientLevels(self._limits.peak_rows)
-        self._near: list[int] = []
-        self._far_rows = 0
+        self._begin_anew()
         self._small_rows = 0
         self._small_since = 0
         self._max_rate = 0.0
@@ -122,17 +118,32 @@ class Updates:
         self._recent = Window(self._limits.start_rows)
         self._learned = False
 
+    def _begin_anew(self) -> None:
+        """Levels, as in a new run."""
+        self._rows = 0
+        self._sizes = Window(self._limits.peak_rows)
+        self._largest = -math.inf
+        self._by_rate = Window(self._limits.before_rows)
+        self._fallen = 0
+        self._fallen_since = 0
+        self._level = math.nan
+        self._gradients = GradientLevels(self._limits.peak_rows)
+        self._near: list[int] = []
+        self._far_rows = 0
+
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
         self._follow_loss(frame.scalars.get("loss"))
         update = median_update(baselines)
         if update is None:
             return []
+        if self._members.grows(update.updates.size):
+            self._begin_anew()
         size, rate = update.size, frame.scalars.get("lr")
         self._gradients.add(update)
         found = self._large(frame, size, rate)
         found += self._small(frame, baselines, update)
-        return found or self._fell(frame, size, rate, baselines.facts)
+        return found or self._fell(frame, size, rate, baselines)
 
     def _follow_loss(self, loss: float | None) -> None:
         if loss is None or not math.isfinite(loss) or self._learned:
@@ -192,10 +203,13 @@ class Updates:
             self._max_rate = max(self._max_rate, rate)
         of_one_rate = is_one_of(baselines.facts, OF_ADAM_FAMILY)
         of_one_rate = of_one_rate and not is_one_of(baselines.facts, OF_THE_WEIGHT)
+        summed = is_one_of(baselines.facts, OF_THE_SUM)
+        of_one_rate = of_one_rate or summed
         if of_one_rate and rate is not None and rate > 0:
             updates = baselines.row.rms[update.updates]
             limit, statistic = self._limits.share_of_rate, "update_by_rate"
             # The least one first: it is found in a third of the time of the median.
+            rate = rate / math.sqrt(self._rows) if summed else rate
             value = float(np.minimum.reduce(updates)) / rate
             value = middle(updates) / rate if value < limit else value
             small = value < limit
@@ -226,7 +240,7 @@ class Updates:
         ]
 
     def _fell(
-        self, frame: Frame, size: float, rate: float | None, facts: RunFacts
+        self, frame: Frame, size: float, rate: float | None, baselines: Baselines
     ) -> list[Finding]:
         if self._rate.begins(rate):
             self._by_rate, self._fallen = Window(self._limits.before_rows), 0
@@ -239,9 +253,13 @@ class Updates:
             return []
         fall = (
             self._limits.fall_octaves
-            if is_one_of(facts, OF_ADAM_FAMILY)
+            if is_one_of(baselines.facts, OF_ADAM_FAMILY)
             else self._limits.plain_fall_octaves
         )
+        own_size = is_one_of(baselines.facts, OF_THEIR_OWN_SIZE)
+        if not own_size and baselines.progress.left() < NEXT_TO_NOTHING:
+            self._fallen = 0  # All is learned, and a loss with a margin has no gradient any more.
+            return []
         if not self._fallen and size > self._by_rate.largest() - fall:
             # Above what is below the median all the more, without sorting them.
             self._by_rate.add(size)
@@ -273,6 +291,7 @@ class Updates:
         return {
             "sizes": self._sizes.state(),
             "largest": self._largest,
+            "members": self._members.state(),
             "rate": self._rate.state(),
             "usual": [*self._usual.state(), self._beyond_rows],
             "by_rate": self._by_rate.state(),
@@ -295,6 +314,7 @@ class Updates:
         """Take up a state."""
         self._sizes.restore(state["sizes"])
         self._largest = float(state["largest"])
+        self._members.restore(state["members"])
         self._rate.restore(state["rate"])
         self._usual.restore(state["usual"])
         self._beyond_rows = int(state["usual"][2])

@@ -34,9 +34,9 @@ _FORMAT_KEYS: Final = (
 class RunFacts:
     """Settings of the first optimizer and of the run, None or empty where nobody said.
 
-    `optimizer` is the optimizer's class, `betas` the decays of its averages, `alpha` that of
-    RMSprop's. `number_format` is what the run's configuration says that it computes in: float16,
-    bfloat16 or float8.
+    `optimizer` is the optimizer's class, or those of several joined by "and", `betas` the decays of
+    its averages, `alpha` that of RMSprop's. `number_format` is what the run's configuration says
+    that it computes in: float16, bfloat16 or float8.
     """
 
     optimizer: str = ""
@@ -54,12 +54,12 @@ def facts_of(info: Mapping[str, Any]) -> RunFacts:
     optimizers = info.get("optimizers")
     first = optimizers[0] if isinstance(optimizers, list) and optimizers else None
     about: Mapping[str, Any] = first if isinstance(first, Mapping) else {}
-    name, settings = about.get("class"), about.get("settings")
+    settings = about.get("settings")
     if not isinstance(settings, Mapping):
         settings = {}
     config = info.get("config")
     return RunFacts(
-        optimizer=name if isinstance(name, str) else "",
+        optimizer=" and ".join(_classes(optimizers)),
         lr=_number(settings.get("lr")),
         eps=_number(settings.get("eps")),
         betas=_betas(settings.get("betas")),
@@ -68,6 +68,13 @@ def facts_of(info: Mapping[str, Any]) -> RunFacts:
         weight_decay=_number(settings.get("weight_decay")),
         number_format=_format(config if isinstance(config, Mapping) else {}),
     )
+
+
+def _classes(optimizers: Any) -> list[str]:
+    """The different classes of the optimizers, the first one's first."""
+    listed = optimizers if isinstance(optimizers, list) else []
+    names = [about.get("class") for about in listed if isinstance(about, Mapping)]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 def _number(value: Any) -> float | None:

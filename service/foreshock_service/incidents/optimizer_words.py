@@ -100,6 +100,11 @@ def _held_down(incident: Incident) -> str:
             f"The learning rate has worn away {since}: it was {plain(baseline)} and is "
             f"{plain(value)}, though the loss has more to learn"
         )
+    if cause == "clipped":
+        return (
+            f"Updates no longer follow their gradients {since}: for gradients of that size they "
+            "were never so small, as where clipping takes most of them"
+        )
     if cause == "momentum":
         return f"Updates of {of} have no momentum any more {since}"
     if cause == "second moment":

@@ -47,7 +47,7 @@ def _story(incident: Incident) -> str:
 
 def _loss(incident: Incident, opening: str) -> str:
     if incident.loss_step is None:
-        return "; the loss has not moved"
+        return "" if "least_loss" in incident.evidence else "; the loss has not moved"
     if incident.kind in ("loss_spike", "plateau") or incident.evidence.get("statistic") == "loss":
         return ""
     lead = incident.loss_step - incident.onset_step
@@ -85,6 +85,8 @@ def _growth(incident: Incident) -> str:
         return place(incident, "output")
     if incident.evidence.get("statistic") == "steady":
         return _steady(incident)
+    if incident.evidence.get("statistic") == "peak":
+        return _outliers(incident)
     where = f"from step {incident.onset_step}"
     if incident.loss_step is not None and incident.loss_step > incident.onset_step:
         return f"{subject(incident)} left its baseline{_peak(incident)}"
@@ -92,6 +94,17 @@ def _growth(incident: Incident) -> str:
     if ratio is None or ratio <= 1:
         return f"{subject(incident)} left its baseline {where}"
     return f"{subject(incident)} grew {times(ratio)} above its baseline {where}"
+
+
+def _outliers(incident: Incident) -> str:
+    value, before = number(incident, "value"), number(incident, "baseline")
+    where = f"Single weights of {incident.group or 'several layers'} outgrow all others"
+    if value is None or before is None:
+        return f"{where} since step {incident.onset_step}"
+    return (
+        f"{where} since step {incident.onset_step}: the largest is {times(value)} their rms, "
+        f"{times(before)} before"
+    )
 
 
 def _steady(incident: Incident) -> str:
@@ -285,6 +298,13 @@ def _saturation(incident: Incident) -> str:
 
 def _plateau(incident: Incident) -> str:
     start, best = number(incident, "baseline"), number(incident, "value")
+    least, classes = number(incident, "least_loss"), number(incident, "classes")
+    if least is not None and classes is not None and best is not None:
+        return (
+            f"The loss cannot fall below {plain(least)}: logits of {subject(incident)} differ by "
+            f"{plain(best)} between samples, and it stays within the cross entropy of "
+            f"{classes:.0f} probabilities, as where softmax is taken twice"
+        )
     if start is None or best is None:
         return f"Nothing has been learned by step {incident.opened_step}"
     return (
