@@ -26,6 +26,7 @@ from foreshock.wire import Series, SeriesSchema
 
 from foreshock_service.detectors.games import is_game
 from foreshock_service.detectors.layout import Layout, layout_of
+from foreshock_service.detectors.per_names import PerNames
 from foreshock_service.detectors.progress import Progress
 from foreshock_service.detectors.row import Bools, Floats, Row, absent_row, all_of, any_of, row_of
 from foreshock_service.domain.facts import RunFacts
@@ -74,6 +75,7 @@ class Baselines:
         self._frozen: Bools = NOBODY
         self._derived: dict[str, Any] = {}
         self._above: dict[tuple[str, int], Floats] = {}
+        self._names_a_game = PerNames(is_game)
         self._first_step = 0
         self.num_rows = 0
         self.is_game = False
@@ -85,7 +87,7 @@ class Baselines:
         self._forget_row()
         if self.num_rows == 0:
             self._first_step = frame.step
-        self.is_game = self.is_game or is_game(frame.scalars)
+        self.is_game = self.is_game or self._names_a_game.of(frame.scalars)
         self.progress.follow(frame.scalars.get("loss"))
         if frame.schema.series or not self._keys:
             if frame.schema is not self._schema:

@@ -23,7 +23,7 @@ from foreshock_service.detectors.layout import (
     Indices,
     Layout,
 )
-from foreshock_service.detectors.row import Floats, any_of, middle
+from foreshock_service.detectors.row import Bools, Floats, any_of, middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 
 ACTIVATION_GRAD_OCTAVES: Final = 9.0
@@ -68,11 +68,23 @@ def excess_growth(baselines: Baselines, limits: ExcessThresholds) -> Floats:
     )
 
 
+def any_excess(baselines: Baselines, limits: ExcessThresholds) -> bool:
+    """Whether there is any: on most rows there is none."""
+    return any_of(_grown(baselines, limits))
+
+
+def _grown(baselines: Baselines, limits: ExcessThresholds) -> Bools:
+    """Matrices that have grown beyond their noise [series]."""
+
+    def grown() -> Bools:
+        noise = np.maximum(baselines.value("noise"), SCALE_FLOOR)
+        return (baselines.growth() > limits.noises * noise) & baselines.layout.is_matrix
+
+    return baselines.once(f"grown beyond {limits.noises} noises", grown)
+
+
 def _excess_growth(baselines: Baselines, limits: ExcessThresholds) -> Floats:
-    layout = baselines.layout
-    growth = baselines.growth()
-    noise = np.maximum(baselines.value("noise"), SCALE_FLOOR)
-    grown = (growth > limits.noises * noise) & layout.is_matrix
+    layout, growth, grown = baselines.layout, baselines.growth(), _grown(baselines, limits)
     if not any_of(grown):
         return np.full(layout.num_series, -np.inf)
     excess = np.where(grown, growth, -np.inf)

@@ -62,6 +62,9 @@ class FadingThresholds(Thresholds):
     common_share: float = threshold(
         0.5, "share", "of that fall: if the others fell as far, all of them shrink", guard=True
     )
+    rising_octaves: float = threshold(
+        0.25, "octaves", "above its average of 8 rows: what rises does not sink", guard=True
+    )
     all_octaves: float = threshold(
         0.75, "octaves", "the median weight matrix below its slow average"
     )
@@ -95,8 +98,7 @@ class Fading:
         highest = self._highest["level"]
         settled = baselines.value("seen") >= START_ROWS
         np.fmax(highest, level, out=highest, where=True if all_of(settled) else settled)
-        # What rises again was put down on purpose, as adapters that begin anew.
-        fall = np.where(baselines.logs() - level < 0.25, highest - level, 0.0)
+        fall = highest - level
         weights = layout.matrices[WEIGHT]
         outputs = NOTHING if baselines.progress.falls else self._hidden.of(layout)
         faded = np.zeros(layout.num_series, np.bool_)
@@ -108,6 +110,8 @@ class Fading:
             falls = fall[which]
             sinks = falls > octaves
             if any_of(sinks):
+                # What rises again was put down on purpose, as adapters that begin anew.
+                sinks &= ~(baselines.logs()[which] - level[which] > limits.rising_octaves)
                 common = usual(falls[np.isfinite(falls)])
                 faded[which] = sinks & ~(common > limits.common_share * falls)
                 any_faded = any_of(faded)

@@ -39,7 +39,12 @@ from foreshock_service.detectors.baseline import (
     Baselines,
 )
 from foreshock_service.detectors.emit import run_finding, series_findings
-from foreshock_service.detectors.excess import ExcessThresholds, excess_growth, growth_limits
+from foreshock_service.detectors.excess import (
+    ExcessThresholds,
+    any_excess,
+    excess_growth,
+    growth_limits,
+)
 from foreshock_service.detectors.forecast import overflow
 from foreshock_service.detectors.layout import (
     ACTIVATION,
@@ -50,6 +55,7 @@ from foreshock_service.detectors.layout import (
     Mask,
 )
 from foreshock_service.detectors.per_layout import PerLayout
+from foreshock_service.detectors.per_names import PerNames
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, Floats, any_of, middle
 from foreshock_service.detectors.streak import Streaks
@@ -111,6 +117,7 @@ class Growth:
         self._logit_since = 0
         self._logits = Streaks()
         self._growing = Streaks()
+        self._largest_logits = PerNames(lambda names: [n for n in names if is_largest_logit(n)])
         self._makes_logits = PerLayout(_makers_of_logits)
         self._has_logits = PerLayout(lambda layout: bool(layout.is_attention_logit.any()))
         self._needed = PerLayout(lambda layout: growth_limits(layout, self._limits))
@@ -127,10 +134,8 @@ class Growth:
         ]
 
     def _logit_scalar(self, frame: Frame, baselines: Baselines) -> list[Finding]:
-        value = max(
-            (abs(v) for name, v in frame.scalars.items() if is_largest_logit(name)),
-            default=math.nan,
-        )
+        names = self._largest_logits.of(frame.scalars)
+        value = max((abs(frame.scalars[name]) for name in names), default=math.nan)
         if not math.isfinite(value):
             return []
         if len(self._logit_start) < self._limits.start_rows:
@@ -214,11 +219,12 @@ class Growth:
 
     def _growth(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         layout, row = baselines.layout, baselines.row
-        growth = excess_growth(baselines, self._limits)
-        needed = self._needed.of(layout)
         risen = self._since_start(baselines)
-        near = any_of(growth > needed - self._limits.alone_octaves) or any_of(risen)
-        if not near and not self._growing.running:
+        some = any_of(risen) or self._growing.running
+        if not some and not any_excess(baselines, self._limits):
+            return []
+        growth, needed = excess_growth(baselines, self._limits), self._needed.of(layout)
+        if not some and not any_of(growth > needed - self._limits.alone_octaves):
             return []
         needed = needed - self._alone(baselines)
         count, weights = baselines.value("count"), layout.kind_masks[WEIGHT]

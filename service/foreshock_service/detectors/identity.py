@@ -107,6 +107,7 @@ class Identity:
         self._attempt = -1
         self._largest = 0.0
         self._num_moved = 0
+        self._doubts = False
         self._lately: deque[float] = deque([0.0] * self._limits.lately_rows)
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
@@ -119,13 +120,12 @@ class Identity:
         if not weights.size:
             return []
         excess = self._excess(baselines, self._limits.updates)
-        broken = follows & (excess > 1.0)
-        doubtful = last["doubtful"][layout.updated]
+        largest = float(np.maximum.reduce(excess, initial=0.0))
         found = []
-        if any_of(broken) or any_of(doubtful > 0):
-            found = self._broken(frame, baselines, excess, broken, doubtful)
-        if follows and excess.size and not self._rewritten(baselines, excess):
-            self._learn_habits(float(excess.max()))
+        if (follows and largest > 1.0) or self._doubts:
+            found = self._broken(frame, baselines, excess, follows & (excess > 1.0))
+        if follows and excess.size and not self._rewritten(baselines, largest):
+            self._learn_habits(largest)
         if not found:
             leapt = self._leapt(baselines)
             found = self._leaps(frame, baselines, leapt, excess) if any_of(leapt) else []
@@ -178,12 +178,12 @@ class Identity:
         baselines: Baselines,
         excess: Floats,
         broken: Bools,
-        doubtful: Floats,
     ) -> list[Finding]:
-        """Of the weights that changed too much, those that never did before. `doubtful` is what
-        changed them on the row before, where one row was not enough to tell. Shapes: [updated]."""
+        """Of the weights that changed too much [updated], those that never did before."""
         layout, last, limits = baselines.layout, self._last, self._limits
         weight = layout.updated
+        # What changed them on the row before, where one row was not enough to tell.
+        doubtful = last["doubtful"][weight]
         habit = np.fmax(last["habit"][weight], 0.0)
         known = last["rows"][weight] >= limits.first_rows
         # A vector is a few numbers, and an average or a rounding may move each of them once.
@@ -197,6 +197,7 @@ class Identity:
         seen = np.where(broken & ~waits, excess, np.where(broken, 0.0, doubtful))
         last["habit"][weight] = np.fmax(habit, seen)
         last["doubtful"][weight] = np.where(waits, excess, 0.0)
+        self._doubts = any_of(waits)
         return self._found(frame, baselines, fresh, excess, judged) if any_of(fresh) else []
 
     def _leapt(self, baselines: Baselines) -> Bools:
@@ -284,12 +285,13 @@ class Identity:
         limits, matrices = self._limits, baselines.layout.matrices[WEIGHT].size
         if together.sum() > max(limits.global_least, limits.global_share * matrices):
             return True
-        return self._rewritten(baselines, excess)
+        return self._rewritten(baselines, float(np.maximum.reduce(excess, initial=0.0)))
 
-    def _rewritten(self, baselines: Baselines, excess: Floats) -> bool:
-        """Whether something other than the optimizer has moved most of the weights."""
+    def _rewritten(self, baselines: Baselines, largest: float) -> bool:
+        """Whether something other than the optimizer has moved most of the weights, of which one
+        has `largest` excess."""
         limits, num_weights = self._limits, baselines.layout.updated.size
-        if float(excess.max()) * limits.updates < limits.rewritten:
+        if largest * limits.updates < limits.rewritten:
             return False
         moved = int((self._excess(baselines, limits.rewritten) > 1.0).sum())
         return moved > max(limits.global_least, limits.global_share * num_weights)
@@ -308,6 +310,7 @@ class Identity:
         self._last.restore(state["last"])
         self._step, self._attempt = (int(n) for n in state["place"])
         self._num_moved = int(state["moved"])
+        self._doubts = any_of(self._last["doubtful"] > 0)
         self._largest, *lately = (float(x) for x in state["habits"])
         self._lately = deque(
             ([0.0] * self._limits.lately_rows + lately)[-self._limits.lately_rows :]

@@ -147,7 +147,8 @@ class Lone:
             if moves.size:
                 above[of_kind] -= middle(moves)
         # One call of numpy costs as much as a hundred series: most rows have none far above.
-        far = above.max() - above.min() > self._limits.activation_octaves
+        span = float(np.maximum.reduce(above)) - float(np.minimum.reduce(above))
+        far = span > self._limits.activation_octaves
         if far or self._risen.running or self._stays.running or self._sunk.running:
             found, learns = self._judge(frame, baselines, series, above)
             if not all_of(learns):

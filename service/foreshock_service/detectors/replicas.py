@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,7 +31,7 @@ from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.copies import Copies
 from foreshock_service.detectors.emit import run_finding, series_findings
 from foreshock_service.detectors.layout import WEIGHT, Indices, Layout
-from foreshock_service.detectors.per_layout import PerLayout
+from foreshock_service.detectors.per_names import PerNames
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.domain.findings import Finding, Severity
@@ -81,7 +81,9 @@ class Replicas:
         self._twin: Indices = np.zeros(0, np.int64)
         self._has_twins = False
         self._copies = Copies(self._limits.copied_rows)
-        self._groups = PerLayout(_groups)
+        self._groups: dict[str, Indices] = {}
+        self._of_ranks = PerNames(_by_rank)
+        self._checksums = PerNames(lambda names: [n for n in names if _CHECKSUM.fullmatch(n)])
 
     def observe(self, frame: Frame, baselines: Baselines) -> Iterable[Finding]:
         """Findings of this row."""
@@ -89,10 +91,14 @@ class Replicas:
 
     def _parted(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         """Copies that are none any more."""
-        layout, rms, groups = baselines.layout, baselines.row.rms, self._groups.of(baselines.layout)
-        self._copies.follow(_by_rank(frame.scalars), frame.step)
-        followed = {name: of for name, of in groups.items() if self._copies.follows(name)}
-        values = {name: rms[of].tolist() for name, of in followed.items()}
+        layout, rms, scalars = baselines.layout, baselines.row.rms, frame.scalars
+        logged = {n: [scalars[m] for m in of] for n, of in self._of_ranks.of(scalars).items()}
+        self._copies.follow(
+            {n: v for n, v in logged.items() if all(map(math.isfinite, v))}, frame.step
+        )
+        groups = {n: of for n, of in self._groups.items() if self._copies.follows(n)}
+        self._groups = groups
+        values = {name: rms[of].tolist() for name, of in groups.items()}
         # Weights that were not measured on this row are no numbers, and say nothing.
         self._copies.follow({n: v for n, v in values.items() if all(x == x for x in v)}, frame.step)
         parted = self._copies.apart(self._limits.rows)
@@ -129,9 +135,9 @@ class Replicas:
         """Checksums and weights of ranks that differ."""
         layout, row = baselines.layout, baselines.row
         if layout is not self._layout:
-            self._layout, self._twin = layout, _twins(layout)
+            self._layout, self._twin, self._groups = layout, _twins(layout), _groups(layout)
             self._has_twins = bool((self._twin >= 0).any())
-        sums = [value for name, value in frame.scalars.items() if _CHECKSUM.fullmatch(name)]
+        sums = [frame.scalars[name] for name in self._checksums.of(frame.scalars)]
         sums = [value for value in sums if value == value]
         spread = max(sums) - min(sums) if len(sums) > 1 else 0.0
         if len(sums) < 2 and not self._has_twins:
@@ -203,13 +209,13 @@ class Replicas:
         self._copies.restore(state["copies"])
 
 
-def _by_rank(scalars: Mapping[str, float]) -> dict[str, list[float]]:
-    """What ranks log, by the name without the rank."""
-    found: dict[str, list[float]] = {}
-    for name, value in scalars.items():
+def _by_rank(names: Iterable[str]) -> dict[str, list[str]]:
+    """The scalars that ranks log, by the name without the rank."""
+    found: dict[str, list[str]] = {}
+    for name in names:
         match = _OF_A_RANK.fullmatch(name)
-        if match is not None and math.isfinite(value):
-            found.setdefault(f"{match[1]}{match[2]}", []).append(value)
+        if match is not None:
+            found.setdefault(f"{match[1]}{match[2]}", []).append(name)
     return found
 
 

@@ -115,13 +115,14 @@ class Runaway:
     def _runs_away(self, level: float, *, is_unbounded: bool) -> bool:
         if len(self._losses) < self._losses.size:
             return False
-        limits, sizes = self._limits, _halves(self._sizes)
+        limits = self._limits
         if is_unbounded:
             slower, faster = _halves(self._losses)
-            return min(sizes) > limits.unbounded_half_octaves and faster < slower < 0
+            grow = min(_halves(self._sizes)) > limits.unbounded_half_octaves
+            return grow and faster < slower < 0
         if level <= self._largest or min(self._losses.values()) <= 0:
             return False
-        losses = _halves(self._losses, math.log2)
+        sizes, losses = _halves(self._sizes), _halves(self._losses, math.log2)
         grow = min(sum(losses), sum(sizes)) > limits.octaves
         return grow and min(*losses, *sizes) > limits.half_octaves
 

@@ -111,12 +111,15 @@ class Spike:
         """Findings of this row."""
         gradients = self._jumps(baselines, GRADIENT, self._limits.tensor_octaves)
         activations = self._jumps(baselines, ACTIVATION, self._limits.activation_octaves)
-        norm_jump, found = self._norm(frame, baselines)
+        norm_jump, found = self._norm(frame, baselines, asked=any_of(activations))
         found += self._tensors(frame, baselines, gradients)
         found += self._activations(frame, baselines, activations, norm_jump)
         return found
 
-    def _norm(self, frame: Frame, baselines: Baselines) -> tuple[bool, list[Finding]]:
+    def _norm(
+        self, frame: Frame, baselines: Baselines, *, asked: bool
+    ) -> tuple[bool, list[Finding]]:
+        """Whether the norm has jumped, if that is `asked` for, and what is told of it."""
         norm = gradient_norm(frame, baselines)
         if norm is None:
             return False, []
@@ -128,11 +131,13 @@ class Spike:
             self._peaks.add(log_norm)
             self._first = self._norms.median()
             return False, []
-        centre = self._norms.median()
+        beyond = log_norm > self._peaks.largest() + self._limits.above_peak_octaves
+        # A median sorts the window, and most rows need none.
+        centre = self._norms.median() if beyond or asked else log_norm
         octaves = log_norm - centre
         near = (
-            octaves > self._limits.norm_twice_octaves
-            and log_norm > self._peaks.largest() + self._limits.above_peak_octaves
+            beyond
+            and octaves > self._limits.norm_twice_octaves
             # Last, for these sort a window once more.
             and octaves > self._limits.norm_significance * self._norms.spread(centre)
             and not (log_norm < self._first and baselines.progress.left() < NEXT_TO_NOTHING)

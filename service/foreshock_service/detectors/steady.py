@@ -75,7 +75,7 @@ class Steady:
         rises = there & (now > limits.kept * last)
         rows = np.where(rises, np.fmax(rise["rows"][matrices], 0.0) + 1.0, 0.0)
         seen = slice(None) if all_of(there) else there
-        mine, begins, longest = matrices[seen], there & ~rises, rows.max()
+        mine, begins, longest = matrices[seen], there & ~rises, np.maximum.reduce(rows)
         rise["last"][mine], rise["rows"][mine] = now[seen], rows[seen]
         if any_of(begins):
             begun = matrices[begins]

@@ -77,8 +77,8 @@ class Swell:
         self._steps.add(frame.step)
         norms, factor = self._norms.values(), 2.0**limits.octaves
         newest, before = norms[-limits.rows :], norms[: -limits.rows]
-        # Most rows are done with one comparison: half of the newest must stand above any before.
-        if len(before) < limits.first_rows or not median(newest) > factor * before[-1]:
+        # The largest of the newest must stand above each before: most rows are done with one.
+        if len(before) < limits.first_rows or max(newest) <= factor * before[-1]:
             return []
         level, largest = median(newest), max(before)
         if level <= factor * largest or self._is_explained(baselines):
