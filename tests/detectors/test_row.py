@@ -7,6 +7,7 @@ import pytest
 from foreshock.wire import Series, SeriesSchema
 from foreshock_service.detectors.layout import Layout, layout_of
 from foreshock_service.detectors.per_layout import PerLayout
+from foreshock_service.detectors.per_names import PerNames
 from foreshock_service.detectors.row import all_of, any_of, middle
 
 
@@ -46,3 +47,15 @@ def test_what_depends_on_the_layout_is_worked_out_once_for_each() -> None:
     counts = PerLayout(count)
     assert [counts.of(layout) for layout in (one, one, two, two, one)] == [1, 1, 2, 2, 1]
     assert asked == [one, two, one]
+
+
+def test_what_depends_on_names_is_worked_out_when_they_change() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def derive(names: tuple[str, ...]) -> int:
+        asked.append(names)
+        return len(names)
+
+    known = PerNames(derive)
+    assert [known.of(names) for names in ({"a": 1}, ["a"], ["a", "b"], ["a"])] == [1, 1, 2, 1]
+    assert asked == [("a",), ("a", "b"), ("a",)]
