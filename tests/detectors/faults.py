@@ -102,9 +102,9 @@ def saturated_tanh(module_type: str = "Tanh", layer: str = LAYER) -> Trace:
     return trace
 
 
-def collapsed_batch() -> Trace:
+def collapsed_batch(num_rows: int = 120) -> Trace:
     """A layer answers every sample alike; the others go on telling them apart."""
-    trace = healthy(120)
+    trace = healthy(num_rows)
     for name in trace.names("activation"):
         size = trace.stats[:, trace.index(name), 2]
         trace.put(name, "batch_std", 0.5 * size, slice(None))
@@ -475,12 +475,12 @@ def decaying_weights(share: float = 0.9) -> Trace:
 
 def rarely_measured_collapse() -> Trace:
     """Of activations that are measured on every fourth row one answers every sample alike from row
-    44 on."""
-    trace, name = collapsed_batch(), f"activation:{LAYER}"
+    144 on."""
+    trace, name = collapsed_batch(200), f"activation:{LAYER}"
     for other in trace.names("activation"):
-        trace.stats[np.arange(120) % 4 != 0, trace.index(other)] = np.nan
-    trace.put(name, "batch_std", 0.5, slice(0, 44, 4))
-    trace.put(name, "batch_std", 1e-4, slice(44, None, 4))
+        trace.stats[np.arange(200) % 4 != 0, trace.index(other)] = np.nan
+    trace.put(name, "batch_std", 0.5, slice(0, 144, 4))
+    trace.put(name, "batch_std", 1e-4, slice(144, None, 4))
     return trace
 
 

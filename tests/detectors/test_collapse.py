@@ -59,7 +59,7 @@ def test_a_run_that_does_not_measure_the_batch_is_quiet() -> None:
 def test_activations_that_are_measured_every_fourth_step_are_enough() -> None:
     """Rows on which the layer was not due neither count nor break the count."""
     (finding,) = told_by("collapse", rarely_measured_collapse())
-    assert (finding.onset_step, finding.step) == (44, 64)
+    assert (finding.onset_step, finding.step) == (144, 164)
 
 
 def test_a_young_output_is_given_time() -> None:
@@ -116,3 +116,14 @@ def test_a_critic_whose_values_lie_far_from_nought_tells_them_apart_still() -> N
     assert told_by("collapse", trace) == []
     trace.put("activation:head", "batch_std", 0.01, slice(100, None))
     assert names_of(told_by("collapse", trace), trace) == ["activation:head"]
+
+
+def test_on_the_first_hundred_rows_it_takes_sixty() -> None:
+    """A hidden layer says one thing of all samples as well, before it tells them apart."""
+    trace = collapsed_batch()
+    size = trace.stats[:, trace.index(ACTIVATION), 2]
+    trace.put(ACTIVATION, "batch_std", 0.5 * size, slice(95, None))
+    trace.put(ACTIVATION, "batch_std", 1e-4, slice(40, 95))
+    assert told_by("collapse", trace) == []
+    trace.put(ACTIVATION, "batch_std", 1e-4, slice(20, 95))
+    assert told_by("collapse", trace)[0].step == 79

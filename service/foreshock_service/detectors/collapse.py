@@ -5,9 +5,11 @@ eighth of what it was in the first rows, and below a twelfth in all, on 20 measu
 added to every sample (a bias, a large mean) lowers the share too, but seldom by so much.
 
 A network learns the mean answer before it tells samples apart: on the first 100 rows of a run the
-spread itself must have fallen to half, and of a deepest activation 60 rows are waited for, of which
-none counts on which the loss falls. An activation that was there on less than half of the
-measured rows is that of an expert, which may have got one sample.
+spread itself must have fallen to half, and 60 rows are waited for, of which none counts for a
+deepest activation on which the loss falls. An activation that was there on less than half of the
+measured rows, or has fewer than a quarter of its first elements, is that of an expert, which may
+have got one sample. In a game, outputs that have a quarter of their first spread left are those of
+a critic whose returns lie far from nought.
 
 Needs the statistic `batch_std`; without it nothing is said. Normalising layers are not exempt: they
 divide by the spread over the units of one sample, not over the batch.
@@ -45,11 +47,11 @@ class CollapseThresholds(Thresholds):
     of_start: float = threshold(1 / 8, "share", "and below so much of what it was at the start")
     start_rows: int = threshold(10, "rows", "rows that make the start")
     rows: int = threshold(20, "rows", "so long must it be below")
-    young_rows: int = threshold(100, "rows", "of a run, on which outputs are given time")
+    young_rows: int = threshold(100, "rows", "of a run, on which activations are given time")
     young_spread: float = threshold(
         0.5, "share", "of the spread at the start must be lost on those, whatever the mean does"
     )
-    output_rows: int = threshold(60, "rows", "so long must an output be below on those")
+    young_lasting_rows: int = threshold(60, "rows", "so long must one be below on those")
     game_spread: float = threshold(
         0.25, "share", "of an output's spread at the start that may be left in a game"
     )
@@ -80,11 +82,11 @@ class Collapse:
             return []
         activations = layout.indices[ACTIVATION]
         shares = row.batch_std[activations] / row.rms[activations]
-        rows = np.fmax(start["rows"][activations], 0.0)
+        known = np.fmax(start["rows"][activations], 0.0)
         spreads = row.batch_std[activations]
         sizes = row.finite_count[activations]
-        self._learn(activations, shares, spreads, sizes, rows)
-        near = (rows >= self._limits.start_rows) & (shares < self._limits.collapsed)
+        self._learn(activations, shares, spreads, sizes, known)
+        near = (known >= self._limits.start_rows) & (shares < self._limits.collapsed)
         if not any_of(near) and not self._collapsed.running:
             return []
         share = np.full(layout.num_series, np.nan)
@@ -92,24 +94,24 @@ class Collapse:
         limit = np.minimum(self._limits.collapsed, self._limits.of_start * start["share"])
         holds = share < limit
         holds[activations] &= near
-        if baselines.num_rows <= self._limits.young_rows:
+        is_young = baselines.num_rows <= self._limits.young_rows
+        if is_young:
             holds[activations] &= spreads < self._limits.young_spread * start["spread"][activations]
         if baselines.is_game:
             # Returns lie far from nought, and a critic that knows tells them apart still.
             wide = spreads > self._limits.game_spread * start["spread"][activations]
             holds[activations] &= ~(wide & layout.is_output[activations])
-        young = layout.is_output & (baselines.num_rows <= self._limits.young_rows)
-        holds &= ~young | (not baselines.progress.falls)
+        if is_young and baselines.progress.falls:
+            holds &= ~layout.is_output
         # An expert that gets one sample has nothing to tell apart.
         holds[activations] &= sizes >= self._limits.least_size * start["size"][activations]
         seen = baselines.value("seen")
         holds &= seen >= self._limits.used * np.max(seen[activations])
         self._collapsed.update(layout, holds=holds, measured=np.isfinite(share), step=frame.step)
-        lasting = self._collapsed.lasting_or_rare(self._limits.rows)
-        lasting &= ~young | self._collapsed.lasting_or_rare(self._limits.output_rows)
+        rows = self._limits.young_lasting_rows if is_young else self._limits.rows
         return series_findings(
             frame,
-            lasting,
+            self._collapsed.lasting_or_rare(rows),
             order=layout.depth,
             detector=NAME,
             kind="representation_collapse",

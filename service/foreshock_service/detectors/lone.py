@@ -85,7 +85,8 @@ class LoneThresholds(Thresholds):
     below_rows: int = threshold(20, "rows", "so long must that last")
     gone_octaves: float = threshold(12.0, "octaves", "below it, where it is as good as gone")
     gone_rows: int = threshold(6, "rows", "so long must that last")
-    first_rows: int = threshold(48, "rows", "rows of a tensor before it is judged")
+    first_rows: int = threshold(32, "rows", "rows of a tensor before it is judged")
+    below_first_rows: int = threshold(48, "rows", "the same of one that sinks")
     new_normal_rows: int = threshold(96, "rows", "a place kept for so long is a new normal")
 
 
@@ -181,10 +182,11 @@ class Lone:
         layout, limits, usual = baselines.layout, self._limits, self._usual
         below = self._below_those_that_stayed(layout.kind[series], above)
         scale = limits.significance * np.maximum(usual["scale"][series], SCALE_FLOOR)
-        known = usual["rows"][series] >= limits.first_rows
+        rows = usual["rows"][series]
         own, needed = baselines.deviation()[series], self._needed.of(layout)[series]
-        may_rise = known & (own > limits.own_octaves) & np.isfinite(needed)
-        may_sink = known & (own < -limits.own_octaves) & self._can_sink.of(layout)[series]
+        may_rise = (rows >= limits.first_rows) & (own > limits.own_octaves) & np.isfinite(needed)
+        may_sink = (rows >= limits.below_first_rows) & (own < -limits.own_octaves)
+        may_sink &= self._can_sink.of(layout)[series]
         high = may_rise & (above > needed)
         learns = np.ones(series.size, np.bool_)
         told = np.zeros(layout.num_series, np.bool_)
