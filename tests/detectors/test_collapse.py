@@ -122,7 +122,7 @@ def test_on_the_first_hundred_rows_it_takes_sixty() -> None:
     """A hidden layer says one thing of all samples as well, before it tells them apart."""
     trace = collapsed_batch()
     size = trace.stats[:, trace.index(ACTIVATION), 2]
-    trace.put(ACTIVATION, "batch_std", 0.5 * size, slice(95, None))
+    trace.put(ACTIVATION, "batch_std", 0.5 * size[95:], slice(95, None))
     trace.put(ACTIVATION, "batch_std", 1e-4, slice(40, 95))
     assert told_by("collapse", trace) == []
     trace.put(ACTIVATION, "batch_std", 1e-4, slice(20, 95))
