@@ -146,6 +146,7 @@ def test_attention_logits_are_known_by_other_names(name: str) -> None:
     trace = healthy(200)
     trace.scalars[name] = 2.0 * _ramp(200, 80, 10.0)
     trace.scalars["layers.0.attn.max_logit"] = np.full(200, 2.0)
+    trace.scalars["layers.9.attn.max_logit"] = np.full(200, np.nan)
     assert {f.kind for f in told_by("growth", trace)} == {"attention_logit_growth"}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.detectors.faults import FIRST, parted_replicas
-from tests.detectors.traces import Trace, healthy, names_of, told_by
+from tests.detectors.traces import Trace, changes_of, healthy, names_of, told_by
 
 
 def _ranked(factor: float, first: int = FIRST) -> Trace:
@@ -177,6 +177,10 @@ def test_a_scalar_of_each_rank_is_told_as_well(name: str) -> None:
     trace.scalars[name.format(1)][FIRST:] += 1e-6
     finding = told_by("replicas", trace)[0]
     assert (finding.series, finding.onset_step) == (None, FIRST)
+    told = name.replace("_rank{}", "").replace("rank{}/", "")
+    assert changes_of(trace)[0].sentence.startswith(
+        f"The ranks no longer agree on {told} from step {FIRST}"
+    )
 
 
 def test_scalars_that_never_were_one_are_quiet() -> None:

@@ -135,8 +135,9 @@ class Growth:
 
     def _logit_scalar(self, frame: Frame, baselines: Baselines) -> list[Finding]:
         names = self._largest_logits.of(frame.scalars)
-        value = max((abs(frame.scalars[name]) for name in names), default=math.nan)
-        if not math.isfinite(value):
+        values = [abs(frame.scalars[name]) for name in names]
+        value = max(filter(math.isfinite, values), default=None)
+        if value is None:
             return []
         if len(self._logit_start) < self._limits.start_rows:
             self._logit_start.add(value)

@@ -41,7 +41,7 @@ NAME: Final = "replicas"
 
 _CHECKSUM: Final = re.compile(r"weight_checksum_rank\d+")
 _RANKED: Final = re.compile(r"rank\d+/(.+)")
-_OF_A_RANK: Final = re.compile(r"(.*rank)\d+(.*)")
+_OF_A_RANK: Final = re.compile(r"(.*?)[_/.-]?rank[_.-]?\d+[_/.-]?(.*)")
 _NUMBER: Final = re.compile(r"\d+")
 
 

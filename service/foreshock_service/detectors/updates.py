@@ -209,7 +209,7 @@ class Updates:
             updates = baselines.row.rms[update.updates]
             limit, statistic = self._limits.share_of_rate, "update_by_rate"
             # The least one first: it is found in a third of the time of the median.
-            rate = rate / math.sqrt(self._rows) if summed else rate
+            rate = rate / math.sqrt(max(self._rows, frame.step + 1)) if summed else rate
             value = float(np.minimum.reduce(updates)) / rate
             value = middle(updates) / rate if value < limit else value
             small = value < limit

@@ -278,7 +278,10 @@ def _replicas(incident: Incident) -> str:
     evidence, since = incident.evidence, f"from step {incident.onset_step}"
     if "ranks" not in evidence:
         where = f", furthest in {incident.group}" if incident.group else ""
-        return f"The ranks no longer hold the same weights {since}{where}"
+        logged = evidence.get("statistic")
+        if where or logged in ("weight_checksum", "rms"):
+            return f"The ranks no longer hold the same weights {since}{where}"
+        return f"The ranks no longer agree on {logged} {since}, which was the same on all of them"
     differ = f" ({evidence.get('num_apart')} of {evidence.get('num_compared')} weights differ)"
     where = f", first in {incident.group}" if incident.group else ""
     host = f" on {evidence['host']}" if evidence.get("host") else ""
