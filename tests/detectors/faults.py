@@ -112,6 +112,17 @@ def collapsed_batch(num_rows: int = 120) -> Trace:
     return trace
 
 
+def copied_weights(num_rows: int = 120, first: int = 80) -> Trace:
+    """Two weights, one of each of two replicas in one process, that move as one until a row."""
+    trace = healthy(num_rows)
+    size = 1.0 + 1e-3 * np.arange(num_rows)
+    for copy in range(2):
+        trace.describe(f"weight:blocks.{copy}.mlp.up.weight", name=f"replica{copy}.up.weight")
+        trace.put(f"weight:replica{copy}.up.weight", "std", size, slice(None))
+    trace.scale("weight:replica1.up.weight", 1.0001, first)
+    return trace
+
+
 def massive_element(layer: str = LAYER) -> Trace:
     """One element of an activation stands 32 times above the rms of all."""
     trace = healthy(120)

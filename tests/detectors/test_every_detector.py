@@ -14,6 +14,7 @@ from tests.detectors.faults import (
     FAULTS,
     boundless_loss,
     climbing_rate,
+    copied_weights,
     creeping_rate,
     decaying_weights,
     doubtful_weight,
@@ -97,6 +98,7 @@ def _restarted_after_every_row(detector: str, trace: Trace) -> list[Finding]:
 @pytest.mark.parametrize(
     ("detector", "fault"),
     [
+        ("replicas", copied_weights),
         ("rate", gone_rate),
         ("rate", worn_rate),
         ("rate", climbing_rate),

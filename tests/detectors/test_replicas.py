@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.detectors.faults import FIRST, parted_replicas
+from tests.detectors.faults import FIRST, copied_weights, parted_replicas
 from tests.detectors.traces import Trace, changes_of, healthy, names_of, told_by
 
 
@@ -128,20 +128,9 @@ def test_rows_on_which_no_rank_was_measured_do_not_count() -> None:
     assert (finding.onset_step, finding.step) == (60, 64)
 
 
-def _copied(num_rows: int = 120, first: int = 80) -> Trace:
-    """Two weights, one of each of two replicas in one process, that move as one until a row."""
-    trace = healthy(num_rows)
-    size = 1.0 + 1e-3 * np.arange(num_rows)
-    for copy in range(2):
-        trace.describe(f"weight:blocks.{copy}.mlp.up.weight", name=f"replica{copy}.up.weight")
-        trace.put(f"weight:replica{copy}.up.weight", "std", size, slice(None))
-    trace.scale("weight:replica1.up.weight", 1.0001, first)
-    return trace
-
-
 def test_copies_that_part_by_a_ten_thousandth_are_told() -> None:
     """Two numbers do not stay the same to the bit by chance, as they change."""
-    trace = _copied()
+    trace = copied_weights()
     finding = told_by("replicas", trace)[0]
     assert (finding.kind, finding.severity) == ("replica_divergence", "critical")
     assert (finding.onset_step, finding.step) == (80, 81)
@@ -150,12 +139,12 @@ def test_copies_that_part_by_a_ten_thousandth_are_told() -> None:
 
 def test_copies_need_rows_to_be_known_as_such() -> None:
     """Weights that began alike part at once."""
-    assert told_by("replicas", _copied(first=20)) == []
+    assert told_by("replicas", copied_weights(first=20)) == []
 
 
 def test_weights_that_do_not_move_are_no_copies() -> None:
     """Gains of frozen layers are all one."""
-    trace = _copied()
+    trace = copied_weights()
     for copy in range(2):
         trace.put(f"weight:replica{copy}.up.weight", "std", 1.0, slice(0, 80))
     assert told_by("replicas", trace) == []
@@ -163,7 +152,7 @@ def test_weights_that_do_not_move_are_no_copies() -> None:
 
 def test_copies_that_are_not_measured_on_a_row_stay_copies() -> None:
     """Absent is not different."""
-    trace = _copied(first=10**9)
+    trace = copied_weights(first=10**9)
     trace.stats[90, trace.index("weight:replica1.up.weight")] = np.nan
     assert told_by("replicas", trace) == []
 

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.membership import Membership
 from foreshock_service.detectors.per_layout import PerLayout
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import middle
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
-    Membership,
     is_sgd,
     matrix_sizes,
     pairs_of,

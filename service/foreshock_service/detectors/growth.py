@@ -13,7 +13,8 @@
   Weights are judged after 96 rows, for most of them are on their way from their first values.
   A gradient that is smaller than the median one is still on its way from nought.
   While the loss falls by a tenth within 32 rows only growth of more than 10 octaves is told: what
-  grows then is learning.
+  grows then is learning. Of gradients nothing is told once the loss has come down to less than half
+  within a hundred rows.
   An activation that grows by 16 noises while the median one stays within half an octave needs 1.5
   octaves less, after 96 rows: learning moves layers together.
 - `explosion` since the start: an activation other than attention logits stands 8 octaves above its

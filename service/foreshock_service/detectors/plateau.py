@@ -1,12 +1,13 @@
 """Plateau: a run that learns nothing from its first step on.
 
-`plateau`: 100 logged rows after the learning rate reached half of its largest value, the best level
+`plateau`: 150 logged rows after the learning rate reached half of its largest value, the best level
 of the loss (median of 16 rows) is less than 5 % below its start and less than 2 sigma of the noise
 of single rows or 1 %; the last third of the rows is surely (2 standard errors) not 3 % better than
 the first and not surely better than the second; and neither the gradient norm nor the spread of the
 outputs has doubled since the first rows: something that is about to break out shows it there first.
-A slow start is given 200 rows: a gradient norm that has not surely fallen still finds its way,
-unless the loss is one number.
+A best level within 1 % of log K, for the K units of an output, is that of a guess: then the fall to
+it in the first 32 rows is no progress. A slow start is given 200 rows: a gradient norm that has not
+surely fallen still finds its way, unless the loss is one number.
 
 Quiet: runs seen from their middle on (the first step is not near 0), after 400 rows (a run that has
 learned once is not stuck), adversarial and reinforcement losses, whose level means little, and runs

@@ -6,7 +6,8 @@
 - `output_logit_drift`, a warning: a deepest activation has grown by half an octave in each half of
   48 rows, on 3 rows, while a loss that was positive lies further below nought than it began above
   it, and falls ever faster. There is more to gain from what grows than there was to learn: a loss
-  without a lower bound. That of a density has none either, but falls ever more slowly.
+  without a lower bound. That of a density has none either, but falls ever more slowly;
+  one is learned in the first 96 rows, on which nothing is said of such a loss.
 
 An estimate that is made from itself has no bound where it is worth more than it stands for: values
 with a discount of one and more, targets that are copies of the network. `growth` waits until the

@@ -29,13 +29,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from foreshock_service.detectors.baseline import Baselines
+from foreshock_service.detectors.membership import Membership
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.thresholds import Thresholds, threshold
 from foreshock_service.detectors.update_sizes import (
     OF_THEIR_OWN_SIZE,
     GradientLevels,
     LoggedRate,
-    Membership,
     is_one_of,
     median_update,
     size_finding,

@@ -35,12 +35,12 @@ import numpy as np
 from foreshock_service.detectors.baseline import YOUNG_ROWS, Baselines
 from foreshock_service.detectors.emit import by_size_then_flow, run_finding, series_findings
 from foreshock_service.detectors.layout import ACTIVATION, GRADIENT
+from foreshock_service.detectors.membership import Membership
 from foreshock_service.detectors.norms import gradient_norm, num_gradients
 from foreshock_service.detectors.progress import NEXT_TO_NOTHING
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import Bools, any_of
 from foreshock_service.detectors.thresholds import Thresholds, threshold
-from foreshock_service.detectors.update_sizes import Membership
 from foreshock_service.detectors.window import Window
 from foreshock_service.domain.findings import Finding, Severity
 from foreshock_service.domain.frames import Frame

@@ -6,8 +6,9 @@ leap, while the loss does not fall. Batches differ, and so do their gradients: w
 row is summed up over the rows, or feeds itself. Of a rise along a straight line the sentence says
 that the gradients add up, as those do that nobody clears; one that feeds itself becomes steeper.
 
-Skipped steps say nothing. Names the matrices that rose the furthest, the first in the flow of those
-that rose alike.
+What has become steeper since the first 8 rows leaves a saddle, as one batch of all data does, and
+is quiet. Skipped steps say nothing. Names the matrices that rose the furthest, the first in the
+flow of those that rose alike.
 Source: ours. Sound runs, of one batch of all data too, reach 8 times within 30 rows of their start.
 """
 

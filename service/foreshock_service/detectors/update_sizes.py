@@ -34,8 +34,6 @@ BY_LINE_SEARCH: Final = ("lbfgs",)
 """Optimizers whose steps are as long as a search along a line finds: of any size."""
 WARM_ROWS: Final = 32
 """A rate that has not risen for so many rows has warmed up."""
-JOINED: Final = 1.25
-"""Times as many matrices as ever before: updates of others have joined, as of layers that thaw."""
 CARRIED_ROWS: Final = 16
 """Over which an average carries a large gradient on."""
 EXPLAINED: Final = 0.3
@@ -89,27 +87,6 @@ def _median_update(baselines: Baselines) -> MedianUpdate | None:
     if not math.isfinite(np.add.reduce(gradients)):
         gradients = gradients[np.isfinite(gradients)]
     return MedianUpdate(middle(ratios), updates, middle(gradients) if gradients.size else math.nan)
-
-
-class Membership:
-    """How many tensors there were on a row at the most. A median or a norm of more is one of
-    others, and what it was before is no measure of it."""
-
-    def __init__(self) -> None:
-        self._most = 0
-
-    def grows(self, num: int) -> bool:
-        """Take in that of the row; whether so many have joined that levels begin anew."""
-        before, self._most = self._most, max(self._most, num)
-        return 0 < JOINED * before < self._most
-
-    def state(self) -> int:
-        """The number."""
-        return self._most
-
-    def restore(self, state: Any) -> None:
-        """Take up a state."""
-        self._most = int(state)
 
 
 class UsualRate:

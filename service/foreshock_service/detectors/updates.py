@@ -8,8 +8,9 @@ The run's update size is the median over weight matrices of log2(rms of update /
   logged, the largest of the whole run counts. The lesser rise is not told where gradients explain
   it, as near the end of learning. Names nobody: when all updates grow, a rate, an accumulator or a
   lost second moment did it. `growth` tells of single tensors.
-- `update_too_small`, on 30 rows: with an optimizer of the Adam family, whose updates
-  are about as large as the learning rate, the median rms of update / rate is below 0.02; with any
+- `update_too_small`, on 60 rows: with an optimizer of the Adam family, whose updates
+  are about as large as the learning rate, the median rms of update / rate is below 0.02, as is that
+  of Adagrad by the root of the number of steps; with any
   other, the update size is below 2e-6 while the rate is at half of its largest or above.
 
 A run that has learned is exempt from the second: gradients that shrink faster than Adam's average
@@ -34,6 +35,7 @@ import numpy as np
 
 from foreshock_service.detectors.baseline import Baselines
 from foreshock_service.detectors.emit import run_finding
+from foreshock_service.detectors.membership import Membership
 from foreshock_service.detectors.progress import NEXT_TO_NOTHING
 from foreshock_service.detectors.protocol import State
 from foreshock_service.detectors.row import middle
@@ -44,7 +46,6 @@ from foreshock_service.detectors.update_sizes import (
     GradientLevels,
     LoggedRate,
     MedianUpdate,
-    Membership,
     UsualRate,
     is_one_of,
     median_update,
